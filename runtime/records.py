@@ -54,4 +54,6 @@ class Answer:
     tier: Tier
     release: str
     items: tuple[RecommendedItem, ...]
+    unknown_items: tuple[str, ...]
+    """Items of the basket that the release doesn't know; they took no part."""
     elapsed_ms: float

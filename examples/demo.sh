@@ -1,0 +1,24 @@
+#!/bin/sh
+# The main job from end to end, on a simulated retailer. Called by `make demo`.
+set -eu
+BIN=${BIN:-.venv/bin}
+OUT=${OUT:-demo}
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+run() { printf '$ %s\n' "$*"; "$BIN/$@"; }
+
+[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
+rm -rf "$OUT"
+
+say "Head office: a retailer with stores and a web shop, and a model of its customers"
+run c2rec-train simulate --out "$OUT/data"
+run c2rec-train fit "$OUT/data" --out "$OUT/run"
+run c2rec-train evaluate "$OUT/run"
+
+say "Head office: a release, checked against the model it came from"
+run c2rec-export bundle "$OUT/run" --out "$OUT/bundle"
+run c2rec-export check "$OUT/bundle" --against "$OUT/run"
+
+say "The store: a kiosk installs the release and answers, with no network"
+run c2rec-kiosk --home "$OUT/kiosk" install "$OUT/bundle"
+run c2rec-kiosk --home "$OUT/kiosk" status

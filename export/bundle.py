@@ -1,0 +1,281 @@
+"""From a trained run to a bundle, the folder that ``docs/release-format.md`` describes."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from safetensors.numpy import save
+
+from c2rec.export.graph import encoder_graph, scorer_graph
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.manifest import MANIFEST, Counts, ListedFile, Manifest
+from c2rec.runtime.ranking import top_k
+from c2rec.runtime.records import CHANNELS, COMPONENTS
+from c2rec.runtime.tensors import GOLDEN_K, Array
+from c2rec.train.batches import PurchaseIndex, Rows
+from c2rec.train.checkpoint import write_bytes
+from c2rec.train.model import C2Rec, Histories
+from c2rec.train.run import Run
+from c2rec.train.split import Purchases, all_history
+
+GOLDEN_CUSTOMERS = 32
+"""At most so many customers are golden, spread evenly over all."""
+GOLDEN_HISTORY = 512
+"""A customer with a longer history is not golden: all are padded to the longest."""
+_AT_ONCE = 1024
+"""Customers encoded at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Everything that a bundle says, before it is written."""
+
+    items: dict[str, Array]
+    """Tensors of items.safetensors."""
+    customers: dict[str, Array]
+    """Tensors of customers.safetensors."""
+    golden: dict[str, Array]
+    """Tensors of golden.safetensors."""
+    item_rows: list[dict[str, str]]
+    customer_ids: list[str]
+    interactions: int
+
+
+def write_bundle(run: Run, out: Path) -> Manifest:
+    """Write the bundle of a run.
+
+    The folder appears when it is complete, or not at all.
+
+    Args:
+        run: a fitted run.
+        out: a folder that doesn't exist, or an empty one.
+
+    Raises:
+        ReleaseError: ``out`` is there and not empty, or can't be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ReleaseError(f"{out}: is there already; choose another --out or delete it first")
+    content = collect(run)
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        manifest = _write(run, content, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        raise ReleaseError(f"{out}: can't be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def collect(run: Run) -> Content:
+    """Gather what the bundle of a run says.
+
+    Histories hold every purchase in the data, those of the validation and test periods too: a
+    kiosk should know what was bought yesterday. With the history encoder, customers who were
+    left out of training are served as well; a table has rows for those it was trained on alone.
+    """
+    vocabulary = run.data.split.vocabulary
+    dataset, model = run.data.dataset, run.model
+    customer_ids, purchases = all_history(dataset, vocabulary.item_ids)
+    if model.config.encoder == "table":
+        customer_ids, purchases = _only(customer_ids, purchases, vocabulary.customer_ids)
+    index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
+    with torch.inference_mode():
+        catalogue = torch.arange(model.items)
+        items = {
+            "item_embeddings": model.item_vectors(catalogue).numpy(),
+            "item_bias": model.item_bias.numpy(),
+            "attention_bias": (
+                model.attention_bias[:, :, None] + model.attention_item_bias  # (2, 3, items)
+            ).numpy(),
+            "popularity": _units_sold(purchases, model.items),
+        }
+        if model.config.encoder == "history":
+            items["source_embeddings"] = model.source_vectors(catalogue).numpy()
+        components, has = encode_all(model, index)
+        chosen = _golden_customers(index)
+        golden = _golden_answers(model, components[chosen], has[chosen])
+        if model.config.encoder == "history":
+            golden |= padded_histories(index, chosen)
+    customers = {
+        "components": components,
+        "has": has.astype(np.uint8),
+        "history_offsets": index.starts.astype(np.int64),
+        "history_items": purchases.items.astype(np.int32),
+        "history_channels": purchases.channels.astype(np.uint8),
+    }
+    rows = _item_rows(dataset.items, vocabulary.item_ids)
+    return Content(items, customers, golden, rows, customer_ids, len(purchases.items))
+
+
+def encode_all(
+    model: C2Rec, index: PurchaseIndex
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Embed every customer of an index: float32 (customers, 3, d) and bool (customers, 3)."""
+    size = model.config.embedding_size
+    components = np.empty((index.customers, len(COMPONENTS), size), dtype=np.float32)
+    has = np.empty((index.customers, len(COMPONENTS)), dtype=np.bool_)
+    for start in range(0, index.customers, _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, index.customers))
+        x, present = model.encode(index.histories(rows))
+        components[rows], has[rows] = x.numpy(), present.numpy()
+    return components, has
+
+
+def padded_histories(index: PurchaseIndex, customers: Rows) -> dict[str, Array]:
+    """Lay histories out as ``encoder.onnx`` takes them, each padded to the longest."""
+    rows, owners = index.of(customers)
+    lengths = np.bincount(owners, minlength=len(customers))
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    shape = (len(customers), max(1, int(lengths.max())))
+    padded = {
+        "history_items": np.zeros(shape, np.int64),
+        "history_channels": np.zeros(shape, np.int64),
+        "history_weights": np.zeros(shape, np.float32),
+    }
+    padded["history_items"][owners, place] = index.purchases.items[rows]
+    padded["history_channels"][owners, place] = index.purchases.channels[rows]
+    padded["history_weights"][owners, place] = 1
+    return padded
+
+
+def flat_histories(padded: dict[str, Array]) -> Histories:
+    """Turn padded histories back into the PyTorch model's input."""
+    present = padded["history_weights"] > 0  # (batch, length)
+    owners, _ = np.nonzero(present)
+    items, channels = padded["history_items"][present], padded["history_channels"][present]
+    bags = owners * len(CHANNELS) + channels
+    order = np.argsort(bags, kind="stable")
+    counts = np.bincount(bags, minlength=len(present) * len(CHANNELS))
+    return Histories(
+        customers=torch.arange(len(present)),
+        items=torch.from_numpy(items[order]),
+        counts=torch.from_numpy(counts).unflatten(0, (-1, len(CHANNELS))),
+    )
+
+
+def _only(
+    customer_ids: list[str], purchases: Purchases, known: list[str]
+) -> tuple[list[str], Purchases]:
+    """Keep customers of the vocabulary, numbered as in it."""
+    number = {customer: row for row, customer in enumerate(known)}
+    renumbered = np.array([number.get(customer, -1) for customer in customer_ids], np.int32)
+    rows = renumbered[purchases.customers]
+    keep = rows >= 0
+    return known, Purchases(
+        customers=rows[keep],
+        items=purchases.items[keep],
+        channels=purchases.channels[keep],
+        days=purchases.days[keep],
+        quantities=purchases.quantities[keep],
+    )
+
+
+def _units_sold(purchases: Purchases, items: int) -> npt.NDArray[np.int64]:
+    units = np.zeros((len(CHANNELS), items), dtype=np.int64)
+    np.add.at(units, (purchases.channels, purchases.items), purchases.quantities)
+    return units
+
+
+def _golden_customers(index: PurchaseIndex) -> Rows:
+    short = np.flatnonzero(np.diff(index.starts) <= GOLDEN_HISTORY)
+    if len(short) == 0:
+        raise ReleaseError(f"every customer has more than {GOLDEN_HISTORY} purchases")
+    spread = np.linspace(0, len(short) - 1, min(GOLDEN_CUSTOMERS, len(short)))
+    return short[np.unique(spread.astype(np.int64))]
+
+
+def _golden_answers(
+    model: C2Rec, components: npt.NDArray[np.float32], has: npt.NDArray[np.bool_]
+) -> dict[str, Array]:
+    items, scores, attention = [], [], []
+    for channel in range(len(CHANNELS)):
+        s, alpha = model.score(
+            torch.from_numpy(components), torch.from_numpy(has), channel, torch.arange(model.items)
+        )  # (g, items), (g, 3, items)
+        top = top_k(s.numpy(), GOLDEN_K)  # (g, k)
+        items.append(top)
+        scores.append(np.take_along_axis(s.numpy(), top, 1))
+        attention.append(np.take_along_axis(alpha.numpy(), top[:, None], 2).transpose(0, 2, 1))
+    return {
+        "components": components,
+        "has": has.astype(np.uint8),
+        "top_items": np.stack(items).astype(np.int32),
+        "top_scores": np.stack(scores),
+        "top_attention": np.stack(attention),
+    }
+
+
+def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str, str]]:
+    catalogue = pl.DataFrame({"item_id": item_ids}, schema={"item_id": pl.String})
+    if items is not None:
+        catalogue = catalogue.join(items, on="item_id", how="left", maintain_order="left")
+    catalogue = catalogue.with_columns(pl.all().cast(pl.String).fill_null(""))
+    if "name" not in catalogue.columns:
+        catalogue = catalogue.with_columns(name=pl.lit(""))
+    return catalogue.rows(named=True)
+
+
+def _write(run: Run, content: Content, folder: Path) -> Manifest:
+    model = run.model
+    files = {
+        "items.safetensors": _tensors(content.items),
+        "customers.safetensors": _tensors(content.customers),
+        "golden.safetensors": _tensors(content.golden),
+        "items.jsonl": _json_lines(content.item_rows),
+        "customers.jsonl": _json_lines(content.customer_ids),
+    }
+    days = run.data.dataset.transactions["timestamp"].dt.date()
+    first, last = str(days.min()), str(days.max())
+    # the graphs carry the release's name, so the name is made of everything but it
+    nameless = [graph.SerializeToString(deterministic=True) for graph in _graphs(model, "")]
+    digests = [hashlib.sha256(data).digest() for data in [*files.values(), *nameless]]
+    release = f"{last}-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
+    for name, graph in zip(("scorer.onnx", "encoder.onnx"), _graphs(model, release), strict=False):
+        files[name] = graph.SerializeToString(deterministic=True)
+
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    manifest = Manifest(
+        release=release,
+        created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        producer=f"c2rec {version('c2rec')}",
+        encoder=model.config.encoder,
+        embedding_size=model.config.embedding_size,
+        counts=Counts(model.items, len(content.customer_ids), content.interactions),
+        data_from=first,
+        data_to=last,
+        files={
+            name: ListedFile(hashlib.sha256(data).hexdigest(), len(data))
+            for name, data in files.items()
+        },
+    )
+    write_bytes(folder / MANIFEST, manifest.to_json().encode())
+    return manifest
+
+
+def _graphs(model: C2Rec, release: str) -> list[Any]:
+    graphs = [scorer_graph(model, release)]
+    if model.config.encoder == "history":
+        graphs.append(encoder_graph(model, release))
+    return graphs
+
+
+def _tensors(arrays: dict[str, Array]) -> bytes:
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _json_lines(rows: Iterable[object]) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)

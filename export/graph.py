@@ -1,0 +1,145 @@
+"""The two ONNX graphs of a release, written in ONNX's own text format.
+
+Both are self-contained: standard operators alone, so that any runtime in any language can run
+them. ``docs/release-format.md`` explains inputs and outputs. ``parity.py`` proves that they
+compute what the PyTorch model computes.
+"""
+
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper, parser
+
+from c2rec.train.model import C2Rec
+
+OPSET = 23
+"""The newest that the oldest onnxruntime we support can run."""
+IR_VERSION = 11
+"""The one that belongs to it."""
+
+# One product scores everything: the rows of `both` are x_k and W_cᵀ x_k / √d, six per customer,
+# and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits.
+_SCORER = """
+<ir_version: {ir}, opset_import: ["": {opset}]>
+scorer (
+    float[batch, 3, {d}] components,
+    bool[batch, 3] has,
+    int64 channel,
+    float[items, {d}] item_embeddings,
+    float[2, items] item_bias,
+    float[2, 3, items] attention_bias
+) => (
+    float[batch, items] scores,
+    float[batch, 3, items] attention
+)
+<
+    float[2, {d}, {d}] channel_weights,
+    float masked = {{-1e9}},
+    int64[2] halves = {{3, 3}},
+    int64[2] rows = {{-1, {d}}},
+    int64[1] component_axis = {{1}},
+    int64[1] last_axis = {{2}}
+>
+{{
+    weight = Gather <axis = 0> (channel_weights, channel)
+    turned = MatMul (components, weight)
+    both = Concat <axis = 1> (components, turned)
+    flat = Reshape (both, rows)
+    products = Gemm <transB = 1> (flat, item_embeddings)
+    batch_size = Shape <start = 0, end = 1> (components)
+    item_count = Shape <start = 0, end = 1> (item_embeddings)
+    six = Constant <value_ints = [6]> ()
+    shape = Concat <axis = 0> (batch_size, six, item_count)
+    split = Reshape <allowzero = 1> (products, shape)
+    affinities, bare_logits = Split <axis = 1> (split, halves)
+    logit_bias = Gather <axis = 0> (attention_bias, channel)
+    logits = Add (bare_logits, logit_bias)
+    has_axis = Unsqueeze (has, last_axis)
+    masked_logits = Where (has_axis, logits, masked)
+    weights = Softmax <axis = 1> (masked_logits)
+    has_float = Cast <to = 1> (has_axis)
+    attention = Mul (weights, has_float)
+    parts = Mul (attention, affinities)
+    weighed = ReduceSum <keepdims = 0> (parts, component_axis)
+    bias = Gather <axis = 0> (item_bias, channel)
+    scores = Add (weighed, bias)
+}}
+"""
+
+# masks has one row per component: all purchases, the store's, the web shop's.
+_ENCODER = """
+<ir_version: {ir}, opset_import: ["": {opset}]>
+encoder (
+    float[items, {d}] source_embeddings,
+    int64[batch, length] history_items,
+    int64[batch, length] history_channels,
+    float[batch, length] history_weights
+) => (
+    float[batch, 3, {d}] components,
+    bool[batch, 3] has
+)
+<
+    float[1, 3, 1] gain,
+    float pooling,
+    float zero = {{0}},
+    float one = {{1}},
+    int64 offline = {{0}},
+    int64 online = {{1}},
+    int64[1] component_axis = {{1}},
+    int64[1] last_axis = {{2}}
+>
+{{
+    sources = Gather <axis = 0> (source_embeddings, history_items)
+    is_offline = Equal (history_channels, offline)
+    is_online = Equal (history_channels, online)
+    offline_weights = Where (is_offline, history_weights, zero)
+    online_weights = Where (is_online, history_weights, zero)
+    shared_row = Unsqueeze (history_weights, component_axis)
+    offline_row = Unsqueeze (offline_weights, component_axis)
+    online_row = Unsqueeze (online_weights, component_axis)
+    masks = Concat <axis = 1> (shared_row, offline_row, online_row)
+    sums = MatMul (masks, sources)
+    counts = ReduceSum <keepdims = 1> (masks, last_axis)
+    at_least_one = Max (counts, one)
+    norm = Pow (at_least_one, pooling)
+    scale = Div (gain, norm)
+    components = Mul (sums, scale)
+    flat_counts = Squeeze (counts, last_axis)
+    has = Greater (flat_counts, zero)
+}}
+"""
+
+
+def scorer_graph(model: C2Rec, release: str) -> onnx.ModelProto:
+    """Build ``scorer.onnx`` with W_c / √d inside."""
+    size = model.config.embedding_size
+    weights = model.attention_weight.detach().numpy() / np.float32(size**0.5)
+    return _build(_SCORER, {"channel_weights": weights}, size, release)
+
+
+def encoder_graph(model: C2Rec, release: str) -> onnx.ModelProto:
+    """Build ``encoder.onnx`` of a model with the history encoder."""
+    gain = model.gain.detach().numpy()[None, :, None]  # (1, 3, 1)
+    pooling = np.array(model.config.pooling, dtype=np.float32)
+    return _build(
+        _ENCODER, {"gain": gain, "pooling": pooling}, model.config.embedding_size, release
+    )
+
+
+def _build(
+    text: str, weights: dict[str, npt.NDArray[np.float32]], size: int, release: str
+) -> onnx.ModelProto:
+    graph = parser.parse_model(text.format(ir=IR_VERSION, opset=OPSET, d=size))
+    # the text declares the weights' names and shapes; their values come here
+    declared = [tensor for tensor in graph.graph.initializer if tensor.name in weights]
+    for tensor in declared:
+        graph.graph.initializer.remove(tensor)
+    for name, value in weights.items():
+        graph.graph.initializer.append(numpy_helper.from_array(value, name))
+    graph.producer_name = "c2rec"
+    graph.producer_version = version("c2rec")
+    onnx.helper.set_model_props(graph, {"release": release, "format": "1"})
+    onnx.checker.check_model(graph, full_check=True)
+    return graph

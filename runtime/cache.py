@@ -1,0 +1,165 @@
+"""Reading a release's cache: one immutable SQLite file, ``HOME/gen/<release>.db``.
+
+| table | holds |
+| --- | --- |
+| `manifest` | the text of manifest.json |
+| `graphs` | the ONNX graphs |
+| `arrays`, `chunks` | matrices: dtype and shape, and their bytes in pieces |
+| `items` | item id, name and metadata by row |
+| `customers` | a customer's embeddings and history, in one row |
+
+``build.py`` writes it. numpy is imported only where an array is read, so that a report stays quick.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c2rec.runtime.disk import home_errors, install_command
+from c2rec.runtime.errors import HomeError, ReleaseError
+from c2rec.runtime.manifest import Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """What a release knows of one customer."""
+
+    components: npt.NDArray[np.float32]
+    """(3, d)"""
+    has: npt.NDArray[np.bool_]
+    """(3,)"""
+    history_items: npt.NDArray[np.int32]
+    """(n,) rows of the items bought"""
+    history_channels: npt.NDArray[np.uint8]
+    """(n,) 0 offline, 1 online"""
+
+
+class Cache:
+    """An open cache file; use it in the thread that opened it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        HomeError: here and in every method: the file is missing, is no cache, or is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._reading():
+            if not path.is_file():
+                raise FileNotFoundError(2, "the file is missing")
+            # immutable: no lock, no journal, and it can lie on a read-only file system
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._db = sqlite3.connect(uri, uri=True)
+            try:
+                self.manifest: Manifest = parse_manifest(self._one("SELECT json FROM manifest"))
+            except BaseException:
+                self._db.close()
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def graph(self, name: str) -> bytes:
+        """Content of ``scorer.onnx`` or ``encoder.onnx``."""
+        with self._reading():
+            return bytes(self._one("SELECT onnx FROM graphs WHERE name = ?", [name]))
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Load an array: a tensor of items.safetensors, or ``golden/`` and one of golden's."""
+        import json
+
+        import numpy as np
+
+        with self._reading():
+            dtype = self._one("SELECT dtype FROM arrays WHERE name = ?", [name])
+            shape = json.loads(self._one("SELECT shape FROM arrays WHERE name = ?", [name]))
+            values: npt.NDArray[Any] = np.empty(shape, dtype=dtype)
+            target, filled = memoryview(values.reshape(-1).view(np.uint8)), 0
+            pieces = "SELECT data FROM chunks WHERE name = ? ORDER BY position"
+            for (data,) in self._db.execute(pieces, [name]):
+                target[filled : filled + len(data)] = data
+                filled += len(data)
+            if filled != len(target):
+                raise ValueError(f"array {name!r} has {filled} bytes instead of {len(target)}")
+        return values
+
+    def item_row(self, item_id: str) -> int | None:
+        """Row of an item, or None where the release doesn't know it."""
+        if not _storable(item_id):
+            return None
+        with self._reading():
+            found = self._db.execute("SELECT row FROM items WHERE item_id = ?", [item_id])
+            row = found.fetchone()
+        return None if row is None else int(row[0])
+
+    def item_names(self, rows: Sequence[int]) -> list[tuple[str, str]]:
+        """(item id, name) of items, in the order of ``rows``."""
+        query = "SELECT item_id, name FROM items WHERE row = ?"
+        with self._reading():
+            found = [self._db.execute(query, [int(row)]).fetchone() for row in rows]
+            if None in found:
+                raise ValueError("an item is missing")
+        return found
+
+    def customer(self, customer_id: str) -> Customer | None:
+        """What is known of a customer, or None."""
+        import numpy as np
+
+        if not _storable(customer_id):
+            return None
+        query = (
+            "SELECT components, has, history_items, history_channels FROM customers"
+            " WHERE customer_id = ?"
+        )
+        with self._reading():
+            row = self._db.execute(query, [customer_id]).fetchone()
+            if row is None:
+                return None
+            components, has, items, channels = row
+            return Customer(
+                components=np.frombuffer(components, np.float32).reshape(3, -1),
+                has=np.frombuffer(has, np.uint8).astype(np.bool_),
+                history_items=np.frombuffer(items, np.int32),
+                history_channels=np.frombuffer(channels, np.uint8),
+            )
+
+    def _one(self, query: str, values: Sequence[str] = ()) -> Any:
+        row = self._db.execute(query, values).fetchone()
+        if row is None:
+            raise ValueError(f"nothing found by {query!r} {list(values)}")
+        return row[0]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        # The home folder is two up from gen/<release>.db.
+        advice = f"install the release again: {install_command(self.path.absolute().parents[1])}"
+        try:
+            with home_errors(f"can't read the release's cache {self.path}", advice):
+                yield
+        except (ValueError, TypeError, ReleaseError) as error:  # an SQLite file, but not ours
+            raise HomeError(
+                f"the release's cache {self.path} is damaged: {error}; {advice}"
+            ) from error
+
+
+def _storable(text: str) -> bool:
+    """Whether SQLite can hold it: a command line may pass bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

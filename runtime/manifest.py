@@ -1,0 +1,237 @@
+"""A release's manifest.json: what it may say, read and written in one place.
+
+``docs/release-format.md`` is the contract. Nothing here imports numpy, so that a command that
+only reports stays quick. Fields that format 1 doesn't know are ignored; a changed meaning gets
+a greater ``format``, which is refused.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+from c2rec.runtime.errors import ReleaseError
+
+EncoderName: TypeAlias = Literal["history", "table"]
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""The greatest format that this version reads, and the one that it writes."""
+
+MANIFEST_BYTES = 1 << 20
+"""A longer manifest.json is refused unread."""
+
+_FILES = (
+    "scorer.onnx",
+    "items.safetensors",
+    "items.jsonl",
+    "customers.safetensors",
+    "customers.jsonl",
+    "golden.safetensors",
+)
+_PLAIN_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """How a file of a bundle must be."""
+
+    sha256: str
+    """64 lower-case hex digits."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Lengths of a release's arrays."""
+
+    items: int
+    customers: int
+    interactions: int
+    """Rows of all customers' histories together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json says; making one checks every field.
+
+    Raises:
+        ReleaseError: a field can't be so; the message names it, its value and what is allowed.
+    """
+
+    release: str
+    created_at: str
+    """UTC, as in ``2026-01-31T09:30:00Z``."""
+    producer: str
+    encoder: EncoderName
+    embedding_size: int
+    """d, of every embedding."""
+    counts: Counts
+    data_from: str
+    """First day of the data, as in ``2020-07-01``."""
+    data_to: str
+    """Last day of the data."""
+    files: Mapping[str, ListedFile]
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        _check_format(self.format)
+        _check_text("release", self.release, _PLAIN_NAME, "1 to 100 of A–Z a–z 0–9 . _ -")
+        _check_text("created_at", self.created_at, _MOMENT, "UTC, as in 2026-01-31T09:30:00Z")
+        producer = self.producer
+        if not isinstance(producer, str) or not producer.isprintable() or len(producer) > 200:
+            raise _refused("producer", producer, "up to 200 printable characters")
+        if self.encoder not in get_args(EncoderName):
+            raise _refused("encoder", self.encoder, " or ".join(map(repr, get_args(EncoderName))))
+        # Bounds far above any retailer, and low enough that no product of them overflows int64.
+        _check_int("embedding_size", self.embedding_size, 1, 4096)
+        _check_int("counts.items", self.counts.items, 1, 10**7)
+        _check_int("counts.customers", self.counts.customers, 1, 10**9)
+        _check_int("counts.interactions", self.counts.interactions, 1, 10**11)
+        for field, day in (("data.from", self.data_from), ("data.to", self.data_to)):
+            _check_text(field, day, _DAY, "a day, as in 2020-07-27")
+            _check_calendar(field, day)
+        _check_calendar("created_at", self.created_at)
+        if self.data_from > self.data_to:
+            raise _refused("data.from", self.data_from, f"a day up to data.to, {self.data_to}")
+        for name, listed in self.files.items():
+            _check_text("file name", name, _PLAIN_NAME, "1 to 100 of A–Z a–z 0–9 . _ -")
+            _check_text(f"files.{name}.sha256", listed.sha256, _SHA256, "64 lower-case hex digits")
+            _check_int(f"files.{name}.bytes", listed.bytes, 1, 2**44)
+        allowed = required_files(self.encoder)
+        for name in sorted(set(allowed) ^ set(self.files)):
+            what = "not a file of format 1" if name in self.files else "missing"
+            raise ReleaseError(
+                f"{MANIFEST}: files: {name!r} is {what}; allowed: exactly {', '.join(allowed)}"
+            )
+
+    @property
+    def bytes(self) -> int:
+        """Size of all listed files together."""
+        return sum(listed.bytes for listed in self.files.values())
+
+    def to_json(self) -> str:
+        """Write the text of manifest.json, ending in a newline."""
+        counts, files = self.counts, self.files
+        document = {
+            "format": self.format,
+            "release": self.release,
+            "created_at": self.created_at,
+            "producer": self.producer,
+            "encoder": self.encoder,
+            "embedding_size": self.embedding_size,
+            "counts": {
+                "items": counts.items,
+                "customers": counts.customers,
+                "interactions": counts.interactions,
+            },
+            "data": {"from": self.data_from, "to": self.data_to},
+            "files": {
+                name: {"sha256": files[name].sha256, "bytes": files[name].bytes}
+                for name in sorted(files)
+            },
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+
+def required_files(encoder: EncoderName) -> tuple[str, ...]:
+    """Names of the files that a bundle with this encoder must hold, manifest.json left out."""
+    return (*_FILES, "encoder.onnx") if encoder == "history" else _FILES
+
+
+def parse_manifest(text: str | bytes) -> Manifest:
+    """Read manifest.json.
+
+    Args:
+        text: the file's content; bytes are UTF-8.
+
+    Raises:
+        ReleaseError: not JSON, a field missing or wrong, or a newer format.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, digits
+        raise ReleaseError(f"{MANIFEST} is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise _refused("the document", document, "an object")
+    _check_format(_get(document, "format"))  # before the rest, which may mean something else
+    counts, data = _get_object(document, "counts"), _get_object(document, "data")
+    files = _get_object(document, "files")
+    listed = {name: _get_object(files, name, "files.") for name in files}
+    return Manifest(
+        release=_get(document, "release"),
+        created_at=_get(document, "created_at"),
+        producer=_get(document, "producer"),
+        encoder=_get(document, "encoder"),
+        embedding_size=_get(document, "embedding_size"),
+        counts=Counts(
+            items=_get(counts, "items", "counts."),
+            customers=_get(counts, "customers", "counts."),
+            interactions=_get(counts, "interactions", "counts."),
+        ),
+        data_from=_get(data, "from", "data."),
+        data_to=_get(data, "to", "data."),
+        files={
+            name: ListedFile(
+                sha256=_get(entry, "sha256", f"files.{name}."),
+                bytes=_get(entry, "bytes", f"files.{name}."),
+            )
+            for name, entry in listed.items()
+        },
+        format=document["format"],
+    )
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: escaped, and cut at 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _refused(field: str, value: object, allowed: str) -> ReleaseError:
+    return ReleaseError(f"{MANIFEST}: {field} is {shown(value)}; allowed: {allowed}")
+
+
+def _get(fields: Mapping[str, Any], name: str, path: str = "") -> Any:
+    if name not in fields:
+        raise ReleaseError(f"{MANIFEST}: {path}{name} is missing")
+    return fields[name]
+
+
+def _get_object(fields: Mapping[str, Any], name: str, path: str = "") -> Mapping[str, Any]:
+    value = _get(fields, name, path)
+    if not isinstance(value, dict):
+        raise _refused(path + name, value, "an object")
+    return cast(Mapping[str, Any], value)
+
+
+def _check_format(value: object) -> None:
+    if type(value) is int and value > FORMAT:
+        raise ReleaseError(
+            f"{MANIFEST}: format is {shown(value)}, newer than the {FORMAT} that this version "
+            "reads; upgrade it: pip install --upgrade c2rec"
+        )
+    _check_int("format", value, 1, FORMAT)
+
+
+def _check_int(field: str, value: object, low: int, high: int) -> None:
+    # not isinstance: JSON's true is no count
+    if type(value) is not int or not low <= value <= high:
+        raise _refused(field, value, f"a whole number from {low} to {high}")
+
+
+def _check_text(field: str, value: object, pattern: re.Pattern[str], allowed: str) -> None:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _refused(field, value, allowed)
+
+
+def _check_calendar(field: str, value: str) -> None:
+    try:
+        date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+    except ValueError as error:
+        raise _refused(field, value, f"a date of the calendar ({error})") from error

@@ -1,0 +1,158 @@
+"""Names, dtypes, shapes and ranges of a release's tensors, and reading them with care.
+
+``expected_tensors`` is the one place that knows them: the exporter writes by it, the runtime
+refuses whatever differs from it before a tensor is loaded.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.manifest import Manifest
+
+DType: TypeAlias = Literal["float32", "int64", "int32", "uint8"]
+Array: TypeAlias = npt.NDArray[Any]
+
+GOLDEN_K = 10
+"""Length of golden lists, or the whole catalogue where that is shorter."""
+
+CHUNK_BYTES = 4 << 20
+"""About how much of a tensor is in memory at once while streaming."""
+
+_DTYPES = {"F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """How a tensor must be."""
+
+    dtype: DType
+    shape: tuple[int | str, ...]
+    """A name instead of a length is free, at least 1, and the same all over the file."""
+    low: int = 0
+    """Least value of an integer tensor; floats must only be finite."""
+    high: int = 2**53
+    """Greatest value of an integer tensor."""
+
+
+def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
+    """Tell which tensors a release holds: ``{file name: {tensor name: TensorSpec}}``."""
+    items, customers = manifest.counts.items, manifest.counts.customers
+    interactions, size = manifest.counts.interactions, manifest.embedding_size
+    k, last = min(GOLDEN_K, items), items - 1
+    expected = {
+        "items.safetensors": {
+            "item_embeddings": TensorSpec("float32", (items, size)),
+            "item_bias": TensorSpec("float32", (2, items)),
+            "attention_bias": TensorSpec("float32", (2, 3, items)),
+            "popularity": TensorSpec("int64", (2, items)),
+        },
+        "customers.safetensors": {
+            "components": TensorSpec("float32", (customers, 3, size)),
+            "has": TensorSpec("uint8", (customers, 3), high=1),
+            "history_offsets": TensorSpec("int64", (customers + 1,), high=interactions),
+            "history_items": TensorSpec("int32", (interactions,), high=last),
+            "history_channels": TensorSpec("uint8", (interactions,), high=1),
+        },
+        "golden.safetensors": {
+            "components": TensorSpec("float32", ("g", 3, size)),
+            "has": TensorSpec("uint8", ("g", 3), high=1),
+            "top_items": TensorSpec("int32", (2, "g", k), high=last),
+            "top_scores": TensorSpec("float32", (2, "g", k)),
+            "top_attention": TensorSpec("float32", (2, "g", k, 3)),
+        },
+    }
+    if manifest.encoder == "history":
+        expected["items.safetensors"]["source_embeddings"] = TensorSpec("float32", (items, size))
+        expected["golden.safetensors"] |= {
+            "history_items": TensorSpec("int64", ("g", "length"), high=last),
+            "history_channels": TensorSpec("int64", ("g", "length"), high=1),
+            "history_weights": TensorSpec("float32", ("g", "length")),
+        }
+    return expected
+
+
+class TensorFile:
+    """A safetensors file whose names, dtypes and shapes are as expected.
+
+    Args:
+        path: the file; it is mapped into memory, not loaded.
+        specs: every tensor it must hold.
+
+    Raises:
+        ReleaseError: the file is damaged, or a tensor is missing, unknown, or of another dtype
+            or shape.
+    """
+
+    def __init__(self, path: Path, specs: Mapping[str, TensorSpec]) -> None:
+        self.name = path.name
+        self._specs = specs
+        try:
+            self._handle = safe_open(path, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise ReleaseError(f"{path.name}: can't be read: {error}") from error
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        names = set(self._handle.keys())
+        for name in sorted(names ^ specs.keys()):
+            what = "is not a tensor of format 1" if name in names else "is missing"
+            raise ReleaseError(
+                f"{path.name}: tensor {name!r} {what}; allowed: exactly {', '.join(specs)}"
+            )
+        free: dict[str, int] = {}
+        for name, spec in specs.items():
+            stored = self._handle.get_slice(name)
+            dtype, shape = _DTYPES.get(stored.get_dtype()), tuple(stored.get_shape())
+            if len(shape) == len(spec.shape):
+                for length, axis in zip(shape, spec.shape, strict=True):
+                    if isinstance(axis, str) and length >= 1:
+                        free.setdefault(axis, length)
+            allowed = tuple(free.get(a, a) if isinstance(a, str) else a for a in spec.shape)
+            if dtype != spec.dtype or shape != allowed:
+                raise ReleaseError(
+                    f"{path.name}: tensor {name!r} is {dtype or stored.get_dtype()} {shape}; "
+                    f"allowed: {spec.dtype} {allowed}"
+                )
+            self._shapes[name] = shape
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return self._shapes[name]
+
+    def rows(self, name: str, first: int, last: int) -> Array:
+        """Load rows ``first`` to ``last`` - 1 of a tensor, checked.
+
+        Raises:
+            ReleaseError: a NaN or an infinity, or an integer out of range.
+        """
+        spec = self._specs[name]
+        try:
+            values: Array = self._handle.get_slice(name)[first:last]
+        except SafetensorError as error:
+            raise ReleaseError(f"{self.name}: tensor {name!r}: {error}") from error
+        if spec.dtype == "float32":
+            wrong, allowed = ~np.isfinite(values), "finite numbers"
+        else:
+            wrong = (values < spec.low) | (values > spec.high)
+            allowed = f"whole numbers from {spec.low} to {spec.high}"
+        if wrong.any():
+            where = np.argwhere(wrong)[0]
+            got = values[tuple(where)]
+            where[0] += first
+            raise ReleaseError(
+                f"{self.name}: tensor {name!r} at {where.tolist()} is {got}; allowed: {allowed}"
+            )
+        return values
+
+    def chunks(self, name: str) -> Iterator[Array]:
+        """Stream a tensor's rows, checked as by ``rows``, in pieces of about 4 MiB."""
+        rows, *rest = self._shapes[name]
+        row_bytes = int(np.prod(rest, dtype=np.int64)) * np.dtype(self._specs[name].dtype).itemsize
+        step = max(1, CHUNK_BYTES // row_bytes)
+        for first in range(0, rows, step):
+            yield self.rows(name, first, min(first + step, rows))

@@ -1,0 +1,1 @@
+"""Head office: purchases in, a trained and evaluated C2Rec out."""

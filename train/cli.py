@@ -1,0 +1,325 @@
+"""``c2rec-train``: from purchases to an evaluated run.
+
+torch and polars are imported by the commands that use them, so that ``--help`` is quick and a
+missing extra can be named.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from c2rec.runtime.errors import C2RecError, MissingExtraError, RunError
+
+if TYPE_CHECKING:
+    from c2rec.train.run import RunConfig
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+
+
+@contextmanager
+def errors_to_exit(extra: str) -> Iterator[None]:
+    """Print an error of ours as one message on stderr and exit 1; name a missing extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("c2rec"):
+            raise
+        missing = MissingExtraError(
+            f"{error.name} is not installed; install it with: pip install 'c2rec[{extra}]'"
+        )
+        click.echo(f"Error: {missing}", err=True)
+        sys.exit(1)
+    except C2RecError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"Error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="c2rec")
+def cli() -> None:
+    """Train C2Rec on purchases from a store and a web shop."""
+
+
+def main() -> None:
+    """Run the command line."""
+    with errors_to_exit("train"):
+        cli()
+
+
+@cli.command()
+@click.option("--out", type=_FOLDER, required=True, help="Folder to write the dataset to.")
+@click.option("--customers", type=click.IntRange(1, 10_000_000), default=2000, show_default=True)
+@click.option("--items", type=click.IntRange(20, 1_000_000), default=600, show_default=True)
+@click.option("--days", type=click.IntRange(1, 3650), default=60, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--shuffle-channels", is_flag=True, help="Placebo: permute the channel labels.")
+@click.option("--force", is_flag=True, help="Replace a dataset that is there.")
+def simulate(
+    out: Path,
+    customers: int,
+    items: int,
+    days: int,
+    seed: int,
+    shuffle_channels: bool,
+    force: bool,
+) -> None:
+    """Make a retailer whose customers' tastes are known.
+
+    Writes transactions.parquet, items.parquet and, beside them, the truth: tastes per customer,
+    item vectors, and the weight of shared against channel taste.
+    """
+    from c2rec.train.simulate import simulate as run
+
+    run(
+        out,
+        customers=customers,
+        items=items,
+        days=days,
+        seed=seed,
+        shuffle_channels=shuffle_channels,
+        force=force,
+    )
+    click.echo(f"{out}: a simulated retailer; next: c2rec-train fit {out} --out RUN")
+
+
+@cli.command("import-hm")
+@click.argument("transactions", type=_FILE)
+@click.option("--articles", type=_FILE, required=True, help="articles.csv of the same download.")
+@click.option("--out", type=_FOLDER, required=True, help="Folder to write the dataset to.")
+@click.option(
+    "--item",
+    type=click.Choice(["product", "article"]),
+    default="product",
+    show_default=True,
+    help="product: articles that differ in colour or size alone are one item.",
+)
+@click.option("--force", is_flag=True, help="Replace a dataset that is there.")
+def import_hm(transactions: Path, articles: Path, out: Path, item: str, force: bool) -> None:
+    """Turn the files of Kaggle's H&M competition into a dataset.
+
+    TRANSACTIONS is transactions_train.csv. Channel 1, the stores, becomes offline and 2 online.
+    """
+    from c2rec.train.hm import import_hm as run
+
+    run(transactions, articles, out, item="product" if item == "product" else "article", force=force)
+    click.echo(f"{out}: imported; next: c2rec-train fit {out} --out RUN")
+
+
+@cli.command()
+@click.argument("data", type=_FOLDER)
+@_JSON
+def validate(data: Path, as_json: bool) -> None:
+    """Check a dataset and report every bad row.
+
+    DATA is a folder with transactions.parquet or .csv and, optionally, items.parquet or .csv.
+    Exits 1 if a row is bad.
+    """
+    from c2rec.train.transactions import find_problems
+
+    problems, facts = find_problems(data)
+    if as_json:
+        document = {
+            "schema": 1,
+            "data": str(data),
+            "ok": not problems,
+            "facts": facts,
+            "problems": [asdict(problem) for problem in problems],
+        }
+        click.echo(json.dumps(document, ensure_ascii=False))
+    else:
+        for problem in problems:
+            click.echo(str(problem))
+        for name, value in (facts or {}).items():
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+    if problems:
+        if not as_json:
+            click.echo(f"Error: {data}: {len(problems)} bad rows", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("data", type=_FOLDER)
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the run.")
+@click.option("--valid-days", type=click.IntRange(0), default=7, show_default=True)
+@click.option("--test-days", type=click.IntRange(0), default=7, show_default=True)
+@click.option(
+    "--min-interactions",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Customers and items with fewer training purchases are left out.",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--encoder",
+    type=click.Choice(["history", "table"]),
+    default="history",
+    show_default=True,
+    help="history embeds what a customer bought and serves new ones; table learns a row each.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["auto", "softmax", "sampled-softmax", "bce", "bpr"]),
+    default="auto",
+    show_default=True,
+    help="auto: softmax up to 20,000 items, sampled-softmax beyond.",
+)
+@click.option("--embedding-size", type=click.IntRange(1, 4096), default=64, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.003, show_default=True
+)
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
+@click.option("--class-weight", type=click.FloatRange(0), default=0.3, show_default=True)
+@click.option("--attention-weight", type=click.FloatRange(0), default=0.3, show_default=True)
+@click.option(
+    "--negatives",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    help="Items drawn per step, where the objective draws.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Stop after so many epochs without a better validation NDCG@10.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=None, help="CPU threads.  [default: all cores]"
+)
+@click.option("--restart", is_flag=True, help="Throw away what RUN holds and begin anew.")
+def fit(
+    data: Path,
+    out: Path,
+    valid_days: int,
+    test_days: int,
+    min_interactions: int,
+    seed: int,
+    encoder: str,
+    objective: str,
+    embedding_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    class_weight: float,
+    attention_weight: float,
+    negatives: int,
+    batch_size: int,
+    epochs: int,
+    patience: int,
+    threads: int | None,
+    restart: bool,
+) -> None:
+    """Train C2Rec on a dataset.
+
+    Stopped with Ctrl-C or killed, the same command goes on where it was, and ends with the same
+    weights as if it had never stopped.
+    """
+    from c2rec.train import loop, run
+    from c2rec.train.model import ModelConfig
+    from c2rec.train.report import ConsoleReporter
+    from c2rec.train.transactions import read_dataset
+
+    dataset = read_dataset(data)
+    config = run.RunConfig(
+        data=str(data.resolve()),
+        fingerprint=dataset.fingerprint,
+        split=run.SplitConfig(valid_days, test_days, min_interactions),
+        model=ModelConfig(
+            encoder="history" if encoder == "history" else "table", embedding_size=embedding_size
+        ),
+        training=run.TrainingConfig(
+            seed=seed,
+            objective=run.objective_choice(objective),
+            negatives=negatives,
+            class_weight=class_weight,
+            attention_weight=attention_weight,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            epochs=epochs,
+            patience=patience,
+            threads=threads or len(os.sched_getaffinity(0)),
+        ),
+    )
+    prepared = run.prepare(dataset, config.split)
+    _open_run(out, config, restart=restart)
+    train = prepared.split.train
+    click.echo(
+        f"{prepared.index.customers} customers, {prepared.index.items} items, "
+        f"{len(train.items)} training purchases",
+        err=True,
+    )
+    try:
+        progress = loop.fit(config, prepared, out, ConsoleReporter(epochs))
+    except loop.Interrupted:
+        click.echo("\nStopped, and saved; run the same command again to go on.", err=True)
+        sys.exit(130)
+    click.echo(f"{out}: epoch {progress.best_epoch} of {progress.epoch} is the model")
+
+
+def _open_run(out: Path, config: "RunConfig", *, restart: bool) -> None:
+    """Make the folder, or make sure that what it holds is this very run."""
+    from c2rec.train import run
+
+    if out.exists() and any(out.iterdir()):
+        if restart:
+            run.read_config(out)  # never delete what is no run of ours
+            for name in (run.CHECKPOINT, run.MODEL, run.CONFIG):
+                (out / name).unlink(missing_ok=True)
+        else:
+            before = run.read_config(out)
+            change = _first_difference(before, replace(config, data=before.data))
+            if change:
+                raise RunError(
+                    f"{out}: holds a run with another {change}; choose another --out, "
+                    "or add --restart to throw it away"
+                )
+            return
+    out.mkdir(parents=True, exist_ok=True)
+    run.write_config(out, config)
+
+
+def _first_difference(before: "RunConfig", now: "RunConfig") -> str | None:
+    if before.fingerprint != now.fingerprint:
+        return "dataset (its files have changed)"
+    for part in ("split", "model", "training"):
+        old, new = getattr(before, part), getattr(now, part)
+        for field in fields(old):
+            a, b = getattr(old, field.name), getattr(new, field.name)
+            if a != b:
+                return f"{field.name.replace('_', '-')} (it has {a}, you asked for {b})"
+    return None
+
+
+@cli.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--data", type=_FOLDER, help="Where the dataset is now, if it has moved.")
+@click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True)
+@_JSON
+def evaluate(run: Path, data: Path | None, k: int, as_json: bool) -> None:
+    """Measure a run on its test period, beside popularity."""
+    from c2rec.train.evaluate import evaluate as measure
+    from c2rec.train.report import evaluation_text
+    from c2rec.train.run import load_run
+
+    evaluation = measure(load_run(run, data), k=k)
+    click.echo(json.dumps(evaluation.document()) if as_json else evaluation_text(evaluation))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""The training loop: from prepared data to the weights of the best epoch.
+
+It can be stopped at any moment. What a step draws depends on (seed, epoch, step) alone, and a
+checkpoint holds weights, optimiser state and progress, so a run that was stopped, or killed, and
+started again ends with the weights of one that ran through, to the bit.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.optim import AdamW, Optimizer, SparseAdam
+
+from c2rec.runtime.errors import RunError
+from c2rec.runtime.records import CHANNELS
+from c2rec.train.batches import (
+    PurchaseIndex,
+    Rows,
+    draw_negatives,
+    epoch_batches,
+    hold_out,
+    whole,
+)
+from c2rec.train.checkpoint import (
+    load_optimizers,
+    optimizer_tensors,
+    read_tensors,
+    write_tensors,
+)
+from c2rec.train.metrics import evaluate_channel
+from c2rec.train.model import C2Rec
+from c2rec.train.objectives import Candidates, ObjectiveName, batch_loss
+from c2rec.train.run import (
+    CHECKPOINT,
+    FULL_CATALOGUE,
+    MODEL,
+    PreparedData,
+    RunConfig,
+    TrainingConfig,
+    build_model,
+    load_weights,
+)
+from c2rec.train.split import Purchases
+
+CHECKPOINT_SECONDS = 60.0
+"""Within an epoch, progress is saved at least so often."""
+VALIDATION_K = 10
+"""List length of the NDCG that decides when to stop."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was met, not an error
+    """Training was asked to stop, and has saved where it is."""
+
+
+class Reporter(Protocol):
+    """Shows how training goes."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """Say that ``done`` of an epoch's ``steps`` are done."""
+        ...
+
+    def epoch(self, log: "EpochLog") -> None:
+        """Say how an epoch went."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLog:
+    """Figures of one epoch."""
+
+    epoch: int
+    """From 1."""
+    losses: dict[str, float]
+    """Mean per step of the total and of each term before weighting."""
+    ndcg: dict[str, float | None]
+    """Validation NDCG@10 per channel; None where nobody bought anything new in it."""
+    best: bool
+    """Whether its weights are the best so far."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where training is."""
+
+    epoch: int = 0
+    """Whole epochs done."""
+    step: int = 0
+    """Steps done of the next one."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Loss terms summed over those steps."""
+    best_epoch: int = 0
+    """From 1; 0 before any."""
+    best_ndcg: float = -1.0
+    """Mean over channels at that epoch."""
+    finished: bool = False
+    logs: list[EpochLog] = field(default_factory=list)
+
+
+class ModelRanker:
+    """The model as a ``metrics.Ranker`` over customers of the vocabulary.
+
+    Args:
+        model: what scores.
+        index: training purchases, which are the customers' histories.
+    """
+
+    def __init__(self, model: C2Rec, index: PurchaseIndex) -> None:
+        self._model = model
+        self._index = index
+        self._catalogue = torch.arange(model.items)
+
+    def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
+        """Score every item: float32 (batch, items)."""
+        with torch.inference_mode():
+            components, has = self._model.encode(self._index.histories(customers))
+            scores, _ = self._model.score(components, has, channel, self._catalogue)
+        result: npt.NDArray[np.float32] = scores.numpy()
+        return result
+
+
+def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter) -> Progress:
+    """Train, or go on with, the run in a folder.
+
+    Args:
+        config: what to train; the caller has made sure that it is the folder's.
+        data: prepared from the dataset that ``config`` names.
+        folder: holds the checkpoint to go on from, if any; best weights are written there.
+        reporter: shows progress.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        RunError: the loss is not finite, or the checkpoint can't be used.
+    """
+    training = config.training
+    torch.set_num_threads(training.threads)
+    torch.use_deterministic_algorithms(True)
+    model = build_model(config, data)
+    optimizers = make_optimizers(model, training)
+    progress = _restore(folder / CHECKPOINT, model, optimizers)
+    objective = objective_of(training, data.index.items)
+    cumulative = _proposal(data.split.train, data.index.items)
+    catalogue = torch.arange(data.index.items)
+    saved_at = time.monotonic()
+
+    with _stop_signals() as stop:
+        while not progress.finished:
+            epoch = progress.epoch
+            batches = epoch_batches(
+                data.index.customers,
+                batch_size=training.batch_size,
+                seed=training.seed,
+                epoch=epoch,
+            )
+            model.train()
+            while progress.step < len(batches):
+                step, customers = progress.step, batches[progress.step]
+                if config.model.encoder == "table":
+                    histories, targets = whole(data.index, customers)
+                else:
+                    histories, targets = hold_out(
+                        data.index,
+                        customers,
+                        training.hold_out,
+                        seed=training.seed,
+                        epoch=epoch,
+                        step=step,
+                    )
+                candidates = Candidates(catalogue, None)
+                if objective != "softmax":
+                    drawn = draw_negatives(
+                        cumulative, training.negatives, seed=training.seed, epoch=epoch, step=step
+                    )
+                    candidates = Candidates(*drawn)
+                loss = batch_loss(
+                    model,
+                    histories,
+                    targets,
+                    candidates,
+                    objective=objective,
+                    class_weight=training.class_weight,
+                    attention_weight=training.attention_weight,
+                )
+                value = loss.total.item()
+                if not math.isfinite(value):
+                    raise RunError(
+                        f"the loss is {value} at epoch {epoch + 1}, step {step + 1}; "
+                        f"try a --learning-rate below {training.learning_rate}"
+                    )
+                if loss.total.requires_grad:  # a batch in which nothing was hidden teaches nothing
+                    for optimizer in optimizers:
+                        optimizer.zero_grad(set_to_none=True)
+                    loss.total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+                    for optimizer in optimizers:
+                        optimizer.step()
+                    if config.model.encoder == "table":
+                        _decay_customers(model, customers, training)
+                for name, term in {"loss": loss.total, **loss.terms}.items():
+                    progress.sums[name] = progress.sums.get(name, 0.0) + term.item()
+                progress.step += 1
+                reporter.step(epoch + 1, progress.step, len(batches))
+                if stop.requested or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                    _save(folder / CHECKPOINT, model, optimizers, progress)
+                    saved_at = time.monotonic()
+                    if stop.requested:
+                        raise Interrupted
+
+            log = _end_epoch(config, data, model, progress, len(batches))
+            if log.best:
+                write_tensors(folder / MODEL, model.state_dict(), {"epoch": log.epoch})
+            _save(folder / CHECKPOINT, model, optimizers, progress)
+            saved_at = time.monotonic()
+            reporter.epoch(log)
+            if stop.requested and not progress.finished:
+                raise Interrupted
+    return progress
+
+
+def _end_epoch(
+    config: RunConfig, data: PreparedData, model: C2Rec, progress: Progress, steps: int
+) -> EpochLog:
+    """Validate, and decide whether these weights are the best and whether to stop."""
+    training = config.training
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    losses = {name: total / steps for name, total in progress.sums.items()}
+    progress.sums = {}
+    ndcg: dict[str, float | None] = {}
+    if config.split.valid_days:
+        model.eval()
+        ranker = ModelRanker(model, data.index)
+        for channel, name in enumerate(CHANNELS):
+            metrics = evaluate_channel(
+                ranker, data.index, data.split.valid, channel, k=VALIDATION_K, new_only=True
+            )
+            ndcg[name] = float(metrics.ndcg.mean()) if len(metrics.customers) else None
+        known = [value for value in ndcg.values() if value is not None]
+        score = sum(known) / len(known) if known else -1.0
+        best = score > progress.best_ndcg
+    else:
+        score, best = -1.0, True  # nothing to choose by: the last epoch is the model
+    if best:
+        progress.best_epoch, progress.best_ndcg = progress.epoch, score
+    patience_over = progress.epoch - progress.best_epoch >= training.patience
+    progress.finished = progress.epoch >= training.epochs or patience_over
+    log = EpochLog(progress.epoch, losses, ndcg, best)
+    progress.logs.append(log)
+    return log
+
+
+def objective_of(training: TrainingConfig, items: int) -> ObjectiveName:
+    """Decide what ``auto`` means for a catalogue."""
+    if training.objective == "auto":
+        return "softmax" if items <= FULL_CATALOGUE else "sampled-softmax"
+    return training.objective
+
+
+def make_optimizers(model: C2Rec, training: TrainingConfig) -> list[Optimizer]:
+    """AdamW for what every step uses; SparseAdam for the customers' rows, if there are any."""
+    decayed, plain, sparse = [], [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith("customer_embedding"):
+            sparse.append(parameter)
+        elif name.endswith("bias") or name == "gain":
+            plain.append(parameter)
+        else:
+            decayed.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizers: list[Optimizer] = [AdamW(groups, lr=training.learning_rate)]
+    if sparse:
+        optimizers.append(SparseAdam(sparse, lr=training.learning_rate))
+    return optimizers
+
+
+def _decay_customers(model: C2Rec, customers: Rows, training: TrainingConfig) -> None:
+    """Decay the rows of this batch, as AdamW would; SparseAdam has no decay of its own."""
+    with torch.no_grad():
+        rows = torch.from_numpy(customers)
+        model.customer_embedding.weight[rows] *= (
+            1 - training.learning_rate * training.weight_decay
+        )
+
+
+def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
+    """Cumulative chances of drawing each item: half uniform, half by popularity."""
+    popularity = np.bincount(purchases.items, minlength=items) / len(purchases.items)
+    cumulative = np.cumsum(0.5 / items + 0.5 * popularity)
+    return cumulative / cumulative[-1]
+
+
+def _save(path: Path, model: C2Rec, optimizers: list[Optimizer], progress: Progress) -> None:
+    weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = weights | optimizer_tensors(model, optimizers)
+    write_tensors(path, tensors, asdict(progress))
+
+
+def _restore(path: Path, model: C2Rec, optimizers: list[Optimizer]) -> Progress:
+    if not path.exists():
+        return Progress()
+    tensors, state = read_tensors(path)
+    weights = {
+        name.removeprefix("model/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("model/")
+    }
+    load_weights(model, weights, path)
+    load_optimizers(model, optimizers, tensors)
+    logs = [EpochLog(**log) for log in state.pop("logs")]
+    return Progress(**state, logs=logs)
+
+
+@dataclass(slots=True)
+class _Stop:
+    requested: bool = False
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Turn SIGINT and SIGTERM into a request that the loop meets after its step."""
+    stop = _Stop()
+
+    def request(_number: int, _frame: object) -> None:
+        stop.requested = True
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

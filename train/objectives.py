@@ -1,0 +1,139 @@
+"""The loss: L = L_on + L_off + λ_cls L_cls + λ_attn L_attn.
+
+The four terms are those of arXiv 2404.00972. What L_cls and L_attn look like inside could not be
+recovered from its text; the forms here are ours:
+
+* L_cls, cross-entropy of telling whether the customer bought the item in both channels, offline
+  only or online only;
+* L_attn, −log α of the component that should speak: shared for an item bought in both channels,
+  the channel's own for one bought in it alone.
+
+Labels come from training purchases alone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from c2rec.runtime.records import CHANNELS
+from c2rec.train.batches import Targets
+from c2rec.train.model import C2Rec, Histories
+
+ObjectiveName: TypeAlias = Literal["softmax", "sampled-softmax", "bce", "bpr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Items that a target is compared with."""
+
+    items: Tensor
+    """int64 (candidates,): the whole catalogue in order, or drawn negatives."""
+    log_expected: Tensor | None
+    """float32 (candidates,): log of how often each was expected to be drawn; None: catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The loss of one batch, whole and in its terms."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    """Means before weighting: ``offline``, ``online``, ``class``, ``attention``."""
+
+
+def batch_loss(
+    model: C2Rec,
+    histories: Histories,
+    targets: Targets,
+    candidates: Candidates,
+    *,
+    objective: ObjectiveName,
+    class_weight: float,
+    attention_weight: float,
+) -> Loss:
+    """Score one batch and weigh the four terms.
+
+    A channel without targets in the batch adds nothing.
+    """
+    components, has = model.encode(histories)
+    terms = {name: components.new_zeros(()) for name in (*CHANNELS, "class", "attention")}
+    total = components.new_zeros(())
+    for channel, name in enumerate(CHANNELS):
+        chosen = (targets.channels == channel).nonzero()[:, 0]  # (targets in this channel,)
+        if len(chosen) == 0:
+            continue
+        rows, items = targets.rows[chosen], targets.items[chosen]
+        if candidates.log_expected is None:
+            scores, attention = model.score(components, has, channel, candidates.items)
+            positive, alpha = scores[rows, items], attention[rows, :, items]
+            loss = _rank(scores, rows, positive, items, candidates, objective)
+        else:
+            distinct, column = torch.unique(items, return_inverse=True)
+            both = torch.cat([distinct, candidates.items])
+            scores, attention = model.score(components, has, channel, both)
+            positive, alpha = scores[rows, column], attention[rows, :, column]
+            loss = _rank(
+                scores[:, len(distinct) :], rows, positive, items, candidates, objective
+            )
+        terms[name] = loss
+        total = total + loss
+        if class_weight == 0 and attention_weight == 0:
+            continue
+        # 0 is both channels or shared, 1 offline, 2 online: one label serves both terms
+        labels = torch.where(targets.both[chosen], 0, channel + 1)
+        if class_weight:
+            logits = model.classify(components[rows], items)
+            loss = functional.cross_entropy(logits, labels)
+            terms["class"] = terms["class"] + loss
+            total = total + class_weight * loss
+        if attention_weight:
+            # a component whose purchases are all hidden in this step can't be asked to speak
+            able = has[rows, labels] & (has[rows].sum(1) > 1)
+            if able.any():
+                loss = -alpha[able, labels[able]].clamp(min=1e-9).log().mean()
+                terms["attention"] = terms["attention"] + loss
+                total = total + attention_weight * loss
+    return Loss(total, terms)
+
+
+def _rank(
+    scores: Tensor,
+    rows: Tensor,
+    positive: Tensor,
+    items: Tensor,
+    candidates: Candidates,
+    objective: ObjectiveName,
+) -> Tensor:
+    """Mean over the targets of how badly each is ranked among the candidates.
+
+    Args:
+        scores: float32 (batch, candidates).
+        rows: int64 (targets,), each target's row of ``scores``.
+        positive: float32 (targets,), its own score.
+        items: int64 (targets,).
+        candidates: what stands in the columns of ``scores``.
+        objective: which loss.
+    """
+    if objective == "softmax":
+        return (scores.logsumexp(1)[rows] - positive).mean()
+    if candidates.log_expected is None:
+        raise ValueError(f"objective {objective} needs drawn negatives")
+    negative = scores[rows]  # (targets, candidates)
+    hit = candidates.items == items[:, None]  # a draw of the target itself is no negative
+    if objective == "sampled-softmax":
+        # the correction of importance sampling: as if every item stood there once
+        # (Bengio and Senécal, 2008)
+        negative = (negative - candidates.log_expected).masked_fill(hit, -torch.inf)
+        return (torch.cat([positive[:, None], negative], 1).logsumexp(1) - positive).mean()
+    valid = (~hit).float()
+    share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # (targets, candidates)
+    if objective == "bce":
+        own = functional.softplus(-positive)
+        return (own + (functional.softplus(negative) * share).sum(1)).mean()
+    # BPR (Rendle et al., 2009)
+    return (functional.softplus(negative - positive[:, None]) * share).sum(1).mean()
+
+
