@@ -1,0 +1,197 @@
+"""Training, validation and test purchases by date, and the vocabulary of training.
+
+The last day of the data ends the test period; the validation period lies before it, and all
+before that is training. Days are UTC. A global split by time is the only one of the common ones
+that leaks nothing from later to earlier (2010.11060).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from c2rec.runtime.errors import DataError
+from c2rec.runtime.records import CHANNELS
+from c2rec.train.transactions import Dataset
+
+_KEYS = ["customer_id", "item_id", "channel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The customers and items of training; a row of an embedding is a place in these."""
+
+    customer_ids: list[str]
+    """Ascending by code point."""
+    item_ids: list[str]
+    """Ascending by code point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purchases:
+    """Distinct (customer, item, channel), sorted by customer, channel, item; all (n,)."""
+
+    customers: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    channels: npt.NDArray[np.int8]
+    """Rows of ``CHANNELS``."""
+    days: npt.NDArray[np.int32]
+    """The last purchase's, in days since 1970-01-01."""
+    quantities: npt.NDArray[np.int64]
+    """Units of all purchases together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The three periods."""
+
+    vocabulary: Vocabulary
+    train: Purchases
+    valid: Purchases
+    test: Purchases
+    """As ``valid``, without purchases of customers or items outside the vocabulary."""
+    cold: dict[str, dict[str, int]]
+    """Per channel: ``rows`` of the test period, and how many of them are left out for an
+    ``unknown_customer``, an ``unknown_item`` or ``unknown_both``."""
+
+
+def split(
+    dataset: Dataset, *, test_days: int, valid_days: int, min_interactions: int
+) -> Split:
+    """Divide a dataset by date.
+
+    Args:
+        dataset: checked transactions.
+        test_days: last days to keep for the test; 0 for none.
+        valid_days: days before them for validation; 0 for none.
+        min_interactions: k of the k-core. It looks at training alone and counts distinct
+            (customer, item, channel).
+
+    Raises:
+        DataError: training, one of its channels, or a validation period asked for is empty.
+    """
+    rows = dataset.transactions.select(
+        *_KEYS, "quantity", day=pl.col("timestamp").dt.date().cast(pl.Int32)
+    )
+    last, first = _bounds(rows["day"])
+    test_start = last - test_days + 1
+    valid_start = test_start - valid_days
+    span = last - first + 1
+    if valid_start <= first:
+        raise DataError(
+            f"the data spans {span} days; --valid-days {valid_days} and --test-days {test_days} "
+            "leave none for training"
+        )
+    train = _distinct(rows.filter(pl.col("day") < valid_start))
+    kept = k_core(train, min_interactions)
+    if kept.height == 0:
+        raise DataError(
+            f"no training purchase is left: none of the {train.height} is of a customer and an "
+            f"item with at least {min_interactions}; lower --min-interactions or add data"
+        )
+    for name in CHANNELS:
+        if kept.filter(pl.col("channel") == name).height == 0:
+            raise DataError(
+                f"there is no {name} purchase in training (before --valid-days {valid_days} and "
+                f"--test-days {test_days}, and of customers and items with at least "
+                f"{min_interactions} purchases); C2Rec learns from both channels"
+            )
+    vocabulary = Vocabulary(
+        sorted(kept["customer_id"].unique().to_list()), sorted(kept["item_id"].unique().to_list())
+    )
+    in_test = pl.col("day") >= test_start
+    valid_rows = rows.filter((pl.col("day") >= valid_start) & ~in_test)
+    test_rows = rows.filter(in_test)
+    valid = _number(_distinct(valid_rows), vocabulary)
+    if valid_days and len(valid.items) == 0:
+        raise DataError(
+            f"none of the {valid_rows.height} purchases in the {valid_days} validation days is of "
+            "a customer and an item known from training; raise --valid-days or lower "
+            "--min-interactions"
+        )
+    return Split(
+        vocabulary,
+        _number(kept, vocabulary),
+        valid,
+        _number(_distinct(test_rows), vocabulary),
+        _cold(test_rows, vocabulary),
+    )
+
+
+def k_core(purchases: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Leave out customers and items with fewer than k rows until every one left has k."""
+    while True:
+        before = purchases.height
+        for name in ("customer_id", "item_id"):
+            purchases = purchases.filter(pl.len().over(name) >= k)
+        if purchases.height == before:
+            return purchases
+
+
+def all_history(dataset: Dataset, item_ids: Sequence[str]) -> tuple[list[str], Purchases]:
+    """Collect everything that anybody bought of some items, in all periods.
+
+    Returns:
+        Customer ids ascending by code point, and distinct purchases with rows of it and of
+        ``item_ids``.
+    """
+    rows = dataset.transactions.select(
+        *_KEYS, "quantity", day=pl.col("timestamp").dt.date().cast(pl.Int32)
+    ).filter(pl.col("item_id").is_in(pl.Series(item_ids, dtype=pl.String).implode()))
+    customers = sorted(rows["customer_id"].unique().to_list())
+    return customers, _number(_distinct(rows), Vocabulary(customers, list(item_ids)))
+
+
+def _bounds(days: pl.Series) -> tuple[int, int]:
+    last, first = days.max(), days.min()
+    if not isinstance(last, int) or not isinstance(first, int):
+        raise DataError("the data has no days")
+    return last, first
+
+
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.group_by(_KEYS).agg(pl.col("day").max(), pl.col("quantity").sum())
+
+
+def _number(rows: pl.DataFrame, vocabulary: Vocabulary) -> Purchases:
+    """Turn ids into rows of the vocabulary; rows outside it are left out."""
+    for column, name, ids in (
+        ("customer", "customer_id", vocabulary.customer_ids),
+        ("item", "item_id", vocabulary.item_ids),
+    ):
+        numbered = pl.DataFrame(
+            {name: pl.Series(ids, dtype=pl.String), column: np.arange(len(ids), dtype=np.int32)}
+        )
+        rows = rows.join(numbered, on=name)
+    rows = rows.with_columns((pl.col("channel") == CHANNELS[1]).cast(pl.Int8))
+    rows = rows.sort("customer", "channel", "item")
+    return Purchases(
+        rows["customer"].to_numpy(writable=True),
+        rows["item"].to_numpy(writable=True),
+        rows["channel"].to_numpy(writable=True),
+        rows["day"].to_numpy(writable=True),
+        rows["quantity"].to_numpy(writable=True),
+    )
+
+
+def _cold(rows: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
+    customer = ~pl.col("customer_id").is_in(
+        pl.Series(vocabulary.customer_ids, dtype=pl.String).implode()
+    )
+    item = ~pl.col("item_id").is_in(pl.Series(vocabulary.item_ids, dtype=pl.String).implode())
+    cold = {}
+    for name in CHANNELS:
+        counts = (
+            rows.filter(pl.col("channel") == name)
+            .select(
+                rows=pl.len(),
+                unknown_customer=(customer & ~item).sum(),
+                unknown_item=(item & ~customer).sum(),
+                unknown_both=(customer & item).sum(),
+            )
+            .row(0, named=True)
+        )
+        cold[name] = {key: int(count) for key, count in counts.items()}
+    return cold
