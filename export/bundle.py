@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -51,17 +51,18 @@ class Content:
     interactions: int
 
 
-def write_bundle(run: Run, out: Path) -> Manifest:
+def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Manifest:
     """Write the bundle of a run.
 
-    The folder appears when it is complete, or not at all.
+    The folder appears when it is complete and checked, or not at all.
 
     Args:
         run: a fitted run.
         out: a folder that doesn't exist, or an empty one.
+        check: called with the complete folder under a temporary name; raises to refuse it.
 
     Raises:
-        ReleaseError: ``out`` is there and not empty, or can't be written.
+        ReleaseError: ``out`` is there and not empty, or can't be written, or the check failed.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ReleaseError(f"{out}: is there already; choose another --out or delete it first")
@@ -71,6 +72,7 @@ def write_bundle(run: Run, out: Path) -> Manifest:
     try:
         temporary.mkdir(parents=True)
         manifest = _write(run, content, temporary)
+        check(temporary)
         temporary.replace(out)
     except OSError as error:
         raise ReleaseError(f"{out}: can't be written: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def install(
         try:
             with home_errors(f"can't write to the home folder {home}"):
                 final.parent.mkdir(exist_ok=True)
-                _remove_unused(home, state)
+                _remove_unused(home)
                 _check_space(home, bundle)
                 build_cache(bundle, unfinished, report=report)
                 report("trying the release's golden inputs")
@@ -67,8 +68,10 @@ def install(
                 sync_to_disk(final.parent)
             state = activate(home, release, digest)
         finally:
-            with home_errors(f"can't tidy up the home folder {home}"):
-                _remove_unused(home, state)
+            # What can't be removed now, the next install removes: no reason to hide an error.
+            with suppress(OSError, HomeError):
+                unfinished.unlink(missing_ok=True)
+                _remove_unused(home)
     return Installed(release, state.previous and state.previous.release, changed=True)
 
 
@@ -105,8 +108,9 @@ def _try_golden(path: Path) -> None:
         cache.close()
 
 
-def _remove_unused(home: Path, state: State | None) -> None:
+def _remove_unused(home: Path) -> None:
     """Remove every generation, whole or not, but the active and the previous one."""
+    state = find_state(home)  # read anew: an error may have come after the flip
     kept = {g.release for g in (state and state.active, state and state.previous) if g}
     for path in (home / "gen").glob("*.db*"):
         if path.name not in {f"{release}.db" for release in kept}:

@@ -6,7 +6,6 @@ a greater ``format``, which is refused.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -31,10 +30,8 @@ _FILES = (
     "customers.jsonl",
     "golden.safetensors",
 )
-_PLAIN_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +78,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _check_format(self.format)
-        _check_text("release", self.release, _PLAIN_NAME, "1 to 100 of A–Z a–z 0–9 . _ -")
-        _check_text("created_at", self.created_at, _MOMENT, "UTC, as in 2026-01-31T09:30:00Z")
+        _check_name("release", self.release)
+        _check_moment("created_at", self.created_at)
         producer = self.producer
         if not isinstance(producer, str) or not producer.isprintable() or len(producer) > 200:
             raise _refused("producer", producer, "up to 200 printable characters")
@@ -94,14 +91,12 @@ class Manifest:
         _check_int("counts.customers", self.counts.customers, 1, 10**9)
         _check_int("counts.interactions", self.counts.interactions, 1, 10**11)
         for field, day in (("data.from", self.data_from), ("data.to", self.data_to)):
-            _check_text(field, day, _DAY, "a day, as in 2020-07-27")
-            _check_calendar(field, day)
-        _check_calendar("created_at", self.created_at)
+            _check_day(field, day)
         if self.data_from > self.data_to:
             raise _refused("data.from", self.data_from, f"a day up to data.to, {self.data_to}")
         for name, listed in self.files.items():
-            _check_text("file name", name, _PLAIN_NAME, "1 to 100 of A–Z a–z 0–9 . _ -")
-            _check_text(f"files.{name}.sha256", listed.sha256, _SHA256, "64 lower-case hex digits")
+            _check_name("file name", name)
+            _check_digest(f"files.{name}.sha256", listed.sha256)
             _check_int(f"files.{name}.bytes", listed.bytes, 1, 2**44)
         allowed = required_files(self.encoder)
         for name in sorted(set(allowed) ^ set(self.files)):
@@ -225,13 +220,37 @@ def _check_int(field: str, value: object, low: int, high: int) -> None:
         raise _refused(field, value, f"a whole number from {low} to {high}")
 
 
-def _check_text(field: str, value: object, pattern: re.Pattern[str], allowed: str) -> None:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _refused(field, value, allowed)
+def _check_name(field: str, value: object) -> None:
+    """Check what becomes part of a path: it must not lead anywhere else."""
+    if (
+        not isinstance(value, str)
+        or not 1 <= len(value) <= 100
+        or value[0] in "._-"
+        or not _NAME_LETTERS.issuperset(value)
+    ):
+        raise _refused(field, value, "1 to 100 of A–Z a–z 0–9 . _ -, the first of A–Z a–z 0–9")
 
 
-def _check_calendar(field: str, value: str) -> None:
+def _check_digest(field: str, value: object) -> None:
+    if not isinstance(value, str) or len(value) != 64 or not _HEX_DIGITS.issuperset(value):
+        raise _refused(field, value, "64 lower-case hex digits")
+
+
+def _check_day(field: str, value: object) -> None:
+    try:  # fromisoformat reads other forms too: only this one comes back the same
+        right = isinstance(value, str) and date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        right = False
+    if not right:
+        raise _refused(field, value, "a day of the calendar, as in 2020-07-27")
+
+
+def _check_moment(field: str, value: object) -> None:
     try:
-        date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-    except ValueError as error:
-        raise _refused(field, value, f"a date of the calendar ({error})") from error
+        right = isinstance(value, str) and (
+            datetime.fromisoformat(value).strftime("%Y-%m-%dT%H:%M:%SZ") == value
+        )
+    except ValueError:
+        right = False
+    if not right:
+        raise _refused(field, value, "a time in UTC, as in 2026-01-31T09:30:00Z")

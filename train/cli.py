@@ -182,7 +182,7 @@ def validate(data: Path, as_json: bool) -> None:
 )
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
 @click.option("--class-weight", type=click.FloatRange(0), default=0.3, show_default=True)
-@click.option("--attention-weight", type=click.FloatRange(0), default=0.3, show_default=True)
+@click.option("--attention-weight", type=click.FloatRange(0), default=0.01, show_default=True)
 @click.option(
     "--negatives",
     type=click.IntRange(1),

@@ -1,13 +1,19 @@
 """Import of the files of Kaggle's competition "H&M Personalized Fashion Recommendations"."""
 
-import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import polars as pl
 
-from c2rec.runtime.errors import DataError
-from c2rec.train.transactions import SHOWN, Problem, read_table, require_columns
+from c2rec.train.columns import ID_RULE, bad_id
+from c2rec.train.tables import (
+    Problem,
+    Table,
+    read_table,
+    refuse_problems,
+    refuse_to_replace,
+    write_dataset,
+)
 
 ItemKind: TypeAlias = Literal["product", "article"]
 
@@ -51,16 +57,16 @@ def import_hm(
             dataset already.
     """
     refuse_to_replace(out, force=force)
-    table, listed = read_table(transactions), read_table(articles)
-    require_columns(transactions, table, _TRANSACTIONS)
-    require_columns(articles, listed, ("article_id", *_ITEM_COLUMNS))
-    _refuse(_bad_rows(transactions.name, table, articles, listed))
+    listed = read_table(articles, ("article_id", *_ITEM_COLUMNS))
+    table = read_table(transactions, _TRANSACTIONS)
+    refuse_problems(str(articles), _article_problems(listed), "")
+    refuse_problems(str(transactions), _problems(table, listed), "")
 
     item_id = pl.col("article_id")
     if item == "product":
         item_id = item_id.str.head(-_SUFFIX)
     purchases = (
-        table.select(
+        table.rows.select(
             "customer_id",
             item_id=item_id,
             channel=pl.col("sales_channel_id").replace_strict(_CHANNELS),
@@ -72,7 +78,7 @@ def import_hm(
         .sort("timestamp", "customer_id", "channel", "item_id")
     )
     items = (
-        listed.sort("article_id")
+        listed.rows.sort("article_id")
         .select(item_id=item_id, **{new: pl.col(old) for old, new in _ITEM_COLUMNS.items()})
         .unique("item_id", keep="first", maintain_order=True)
     )
@@ -80,48 +86,32 @@ def import_hm(
     write_dataset(out, purchases, items.filter(pl.col("item_id").is_in(sold)))
 
 
-def refuse_to_replace(out: Path, *, force: bool) -> None:
-    """Make sure that writing a dataset destroys none.
-
-    Raises:
-        DataError: the folder holds transactions or items, and ``force`` is not given.
-    """
-    for name in ("transactions", "items"):
-        for suffix in (".parquet", ".csv"):
-            path = out / f"{name}{suffix}"
-            if path.exists() and not (force and suffix == ".parquet"):
-                raise DataError(f"{path}: is there already; choose another --out, or --force")
-
-
-def write_dataset(out: Path, transactions: pl.DataFrame, items: pl.DataFrame) -> None:
-    """Write both tables as Parquet, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("items", items), ("transactions", transactions)):
-        path = out / f"{name}.parquet"
-        temporary = path.with_name(path.name + ".tmp")
-        table.write_parquet(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _article_problems(listed: Table) -> list[Problem]:
+    short = pl.col("article_id").str.len_chars() <= _SUFFIX
+    again = ~pl.col("article_id").is_first_distinct()
+    problems = [
+        *listed.ragged,
+        *listed.problems(bad_id("article_id"), "article_id", ID_RULE),
+        *listed.problems(short, "article_id", f"more than {_SUFFIX} characters"),
+        *listed.problems(again & ~bad_id("article_id"), "article_id", "each article once"),
+    ]
+    return sorted(problems, key=lambda problem: problem.row)
 
 
-def _bad_rows(
-    file: str, table: pl.DataFrame, articles: Path, listed: pl.DataFrame
-) -> list[Problem]:
-    numbered = table.with_row_index("row", offset=1)
+def _problems(table: Table, listed: Table) -> list[Problem]:
     price = pl.col("price").cast(pl.Float64, strict=False)
     day = pl.col("t_dat").str.to_date("%Y-%m-%d", strict=False)
+    iso = pl.col("t_dat").str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+    known = pl.col("article_id").is_in(listed.rows["article_id"].implode())
     rules = {
-        "t_dat": (day.is_not_null(), "a date such as 2020-07-27"),
-        "customer_id": (pl.col("customer_id") != "", "an id"),
+        "t_dat": (
+            iso & day.dt.year().is_between(1970, 2099),
+            "a date from 1970 to 2099, such as 2020-07-27",
+        ),
+        "customer_id": (~bad_id("customer_id"), ID_RULE),
         "article_id": (
-            pl.col("article_id").is_in(listed["article_id"].implode()),
-            f"an article_id of {articles.name}, leading zeros included",
+            known,
+            f"an article_id of {listed.path.name}, leading zeros included",
         ),
         "price": (price.is_finite() & (price >= 0), "a number from 0"),
         "sales_channel_id": (
@@ -129,26 +119,7 @@ def _bad_rows(
             "1 (store) or 2 (online)",
         ),
     }
-    problems = []
+    problems = list(table.ragged)
     for column, (good, allowed) in rules.items():
-        bad = numbered.filter(~good.fill_null(value=False)).select("row", column)
-        problems += [
-            Problem(file, row, column, "empty" if value is None else repr(value), allowed)
-            for row, value in bad.iter_rows()
-        ]
-    short = listed.with_row_index("row", offset=1).filter(
-        pl.col("article_id").fill_null("").str.len_chars() <= _SUFFIX
-    )
-    allowed = f"more than {_SUFFIX} characters"
-    problems += [
-        Problem(articles.name, row, "article_id", repr(value), allowed)
-        for row, value in short.select("row", "article_id").iter_rows()
-    ]
+        problems += table.problems(~good.fill_null(value=False), column, allowed)
     return sorted(problems, key=lambda problem: problem.row)
-
-
-def _refuse(problems: list[Problem]) -> None:
-    if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(f"{len(problems)} values can't be used:{shown}{more}")

@@ -6,7 +6,8 @@ recovered from its text; the forms here are ours:
 * L_cls, cross-entropy of telling whether the customer bought the item in both channels, offline
   only or online only;
 * L_attn, −log α of the component that should speak: shared for an item bought in both channels,
-  the channel's own for one bought in it alone.
+  the channel's own for one bought in it alone. Both kinds of pair weigh the same, since the few
+  bought in both would otherwise be outvoted and α say "own" everywhere.
 
 Labels come from training purchases alone.
 """
@@ -93,10 +94,23 @@ def batch_loss(
             # a component whose purchases are all hidden in this step can't be asked to speak
             able = has[rows, labels] & (has[rows].sum(1) > 1)
             if able.any():
-                loss = -alpha[able, labels[able]].clamp(min=1e-9).log().mean()
+                loss = _attention_loss(alpha[able], labels[able])
                 terms["attention"] = terms["attention"] + loss
                 total = total + attention_weight * loss
     return Loss(total, terms)
+
+
+def _attention_loss(alpha: Tensor, labels: Tensor) -> Tensor:
+    """Mean of −log α of the labelled component, over each kind of pair, then over the kinds.
+
+    Args:
+        alpha: float32 (pairs, 3).
+        labels: int64 (pairs,), at least one.
+    """
+    losses = -alpha.gather(1, labels[:, None])[:, 0].clamp(min=1e-9).log()  # (pairs,)
+    shared = labels == 0
+    kinds = [losses[kind].mean() for kind in (shared, ~shared) if kind.any()]
+    return torch.stack(kinds).mean()
 
 
 def _rank(

@@ -60,7 +60,7 @@ class TrainingConfig:
     """Items drawn per step by the objectives that draw."""
     class_weight: float = 0.3
     """λ_cls."""
-    attention_weight: float = 0.3
+    attention_weight: float = 0.01
     """λ_attn."""
     learning_rate: float = 0.003
     """Of AdamW."""

@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 from c2rec.runtime.errors import DataError
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.checkpoint import write_bytes
-from c2rec.train.hm import refuse_to_replace, write_dataset
+from c2rec.train.tables import refuse_to_replace, write_dataset
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -178,9 +178,9 @@ def _draw_truth(rng: np.random.Generator, table: pl.DataFrame, customers: int) -
     centres = rng.normal(size=(len(_CATEGORIES), TASTE_SIZE))
     vectors = _unit(centres[category] + 0.7 * rng.normal(size=(items, TASTE_SIZE)))
     tastes = _unit(rng.normal(size=(3, customers, TASTE_SIZE)))
-    # what is bought by the same taste everywhere is a matter of category, then of item
-    shared = 2.0 * rng.normal(size=(1, len(_CATEGORIES))) + 0.5 * rng.normal(size=(2, len(_CATEGORIES)))
-    shared = shared[:, category] + 0.5 * rng.normal(size=(2, items))  # (2, n)
+    # where shared taste counts is a matter of category and of item, in each channel anew
+    shared = 1.5 * rng.normal(size=(2, len(_CATEGORIES)))[:, category]
+    shared = shared + 1.5 * rng.normal(size=(2, items))  # (2, n)
     rank = np.array([rng.permutation(items) for _ in range(3)])  # one common order, two own
     order = np.argsort(np.argsort(rank[0] + 0.5 * rank[1:], axis=1), axis=1)  # (2, n)
     popularity = 1 / (order + 10.0) ** 0.9
@@ -188,7 +188,7 @@ def _draw_truth(rng: np.random.Generator, table: pl.DataFrame, customers: int) -
         shared_taste=tastes[0],
         channel_taste=tastes[1:],
         item_vectors=vectors,
-        customer_shared=0.7 * rng.normal(size=customers),
+        customer_shared=0.5 * rng.normal(size=customers),
         item_shared=shared,
         popularity=popularity / popularity.sum(1, keepdims=True),
     )

@@ -1,202 +1,260 @@
-"""Tables on disk: CSV and Parquet, opened as they are, and Parquet written whole or not at all.
+"""Tables on disk: CSV and Parquet read with their problems, Parquet written whole or not at all."""
 
-polars fills a short CSV row up with nothing and, where it reads some columns only, drops the end
-of a long one. So the bytes of a CSV file are counted first, and rows with another number of
-fields than the header are known by number before polars sees them.
-"""
-
-import hashlib
+import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
-from polars.exceptions import ColumnNotFoundError, PolarsError
+from polars.exceptions import NoDataError, PolarsError
 
 from c2rec.runtime.errors import DataError
+from c2rec.train.csv_fields import QuoteError, count_fields
 
 ROW = "\0row"
-"""Name of the column with 1-based row numbers; no file can have a column of this name."""
+"""Column of 1-based row numbers; no file can have one of this name."""
+SHOWN = 5
+"""Problems that an error message shows."""
 
-_CHUNK_BYTES = 1 << 24
-_QUOTE, _COMMA, _RETURN, _LINE_END = (ord(character) for character in '",\r\n')
+_ALIASES = {
+    "customer": "customer_id",
+    "user_id": "customer_id",
+    "item": "item_id",
+    "product_id": "item_id",
+    "article_id": "item_id",
+    "sales_channel": "channel",
+    "date": "timestamp",
+    "time": "timestamp",
+    "datetime": "timestamp",
+    "qty": "quantity",
+    "unit_price": "price",
+}
+"""Other people's names for columns."""
 
 
 @dataclass(frozen=True, slots=True)
-class RaggedRow:
-    """A CSV row with too many or too few fields."""
+class Problem:
+    """A value, or a row, that can't be used."""
 
+    file: str
     row: int
-    """1-based, the header not counted."""
-    fields: int
-    """How many it has; 0 for an empty line."""
+    """From 1; the header of a CSV file isn't counted."""
+    column: str
+    """``row`` where it is the row as a whole."""
+    value: str
+    """As text, shortened."""
+    allowed: str
+    line: int | None = None
+    """From 1, in a CSV file; None where values that span lines make it another."""
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        place = f"row {self.row}" if self.line is None else f"row {self.row} (line {self.line})"
+        return f"{self.file}: {place}: {self.column} is {self.value}; allowed: {self.allowed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file that can be read as a table, and has rows."""
+    """A file that was read."""
 
     path: Path
-    rows: pl.LazyFrame
-    """All columns, with ``ROW`` (uint32, from 1) before them. CSV columns are text."""
-    schema: pl.Schema
-    """Of the file's own columns."""
-    ragged: tuple[RaggedRow, ...]
-    """CSV rows whose number of fields is not the header's."""
-    one_line_per_row: bool
-    """Whether row n of the data is line n + 1 of the file; False for Parquet."""
+    rows: pl.DataFrame
+    """The columns asked for that the file has, and ``ROW``, uint32. Those of a CSV are String."""
+    ragged: list[Problem]
+    """CSV rows with too many or too few fields; they are not among ``rows``."""
+    lines: bool
+    """Whether row n is line n + 1 of the file."""
+
+    def problem(self, row: int, column: str, value: str, allowed: str) -> Problem:
+        """Report something about a row."""
+        return Problem(self.path.name, row, column, value, allowed, row + 1 if self.lines else None)
+
+    def problems(self, bad: pl.Expr, column: str, allowed: str) -> list[Problem]:
+        """Report a column's value in every row where ``bad`` is true."""
+        found = self.rows.filter(bad).select(ROW, pl.col(column).cast(pl.String))
+        return [
+            self.problem(row, column, shown(value), allowed) for row, value in found.iter_rows()
+        ]
 
 
-def open_table(path: Path) -> Table:
-    """Open a Parquet or CSV file, by the end of its name.
+def shown(value: str | None) -> str:
+    """Quote a value for a message, shortened."""
+    if value is None or value == "":
+        return "empty"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def refuse_problems(what: str, problems: Sequence[Problem], advice: str) -> None:
+    """Raise if there are problems.
 
     Raises:
-        DataError: the file is missing, empty, has a header only, repeats a column, or is not
-            what its name says.
+        DataError: it shows the first of them, their number, and the advice.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    if path.suffix == ".parquet":
-        return _open_parquet(path)
-    return _open_csv(path)
+    if problems:
+        first = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise DataError(f"{what}: {count}:{first}{more}{advice}")
 
 
-def collect(table: Table, frame: pl.LazyFrame) -> pl.DataFrame:
-    """Run a query on a table.
-
-    Raises:
-        DataError: the file is damaged further down.
-    """
-    try:
-        return frame.collect(engine="streaming")
-    except ColumnNotFoundError:
-        raise
-    except PolarsError as error:
-        raise _unreadable(table.path, error) from error
-
-
-def fingerprint(paths: Iterable[Path]) -> str:
-    """Hash files by name and content: sha256, hex."""
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {digest}\n".encode())
-    return total.hexdigest()
-
-
-def write_dataset(
-    out: Path,
-    *,
-    transactions: pl.DataFrame | pl.LazyFrame,
-    items: pl.DataFrame,
-    beside: dict[str, bytes] | None = None,
-) -> None:
-    """Write ``items.parquet``, further files, and at last ``transactions.parquet``.
-
-    Every file is written under a temporary name first, so that what was there stays whole if
-    anything fails. CSV files of a former dataset are removed.
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str] | None = ()) -> Table:
+    """Read a Parquet file, or a CSV file with every value as text.
 
     Args:
-        out: folder, made if it is missing.
-        transactions: in the form that ``transactions.read_dataset`` returns.
-        items: likewise.
-        beside: further files by name.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    beside = beside or {}
-    names = ["items.parquet", *beside, "transactions.parquet"]
-    temporary = {name: out / f"{name}.tmp" for name in names}
-    try:
-        items.write_parquet(temporary["items.parquet"])
-        for name, data in beside.items():
-            temporary[name].write_bytes(data)
-        transactions.lazy().sink_parquet(temporary["transactions.parquet"], engine="streaming")
-        for path in temporary.values():
-            _sync(path)
-        for former in ("items.csv", "transactions.csv"):
-            (out / former).unlink(missing_ok=True)
-        for name, path in temporary.items():
-            path.replace(out / name)
-        _sync(out)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-
-
-def refuse_existing(out: Path, *, force: bool) -> None:
-    """Refuse a folder that holds a dataset, unless it may be replaced.
+        path: a file whose name ends in ``.parquet``, or a CSV file.
+        required: columns that it must have.
+        optional: columns to read where it has them; None reads all that there are.
 
     Raises:
-        DataError: ``out`` is a file, or has transactions or items and ``force`` is False.
+        DataError: the file can't be read, has no rows, or lacks a column, maybe because it is
+            there under another name.
     """
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; name a folder for the dataset")
-    there = [
-        name
-        for stem in ("transactions", "items")
-        for name in (f"{stem}.parquet", f"{stem}.csv")
-        if (out / name).exists()
-    ]
-    if there and not force:
-        raise DataError(
-            f"{out}: has {' and '.join(there)} already; choose another folder, or add --force "
-            "to replace them"
-        )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open_parquet(path: Path) -> Table:
-    try:
-        rows = pl.scan_parquet(path, glob=False, row_index_name=ROW, row_index_offset=1)
-        schema = rows.collect_schema()
-        height = rows.select(pl.len()).collect().item()
-    except (PolarsError, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file, or damaged: {_first_line(error)}") from error
-    _require_rows(path, height)
-    own = pl.Schema({name: dtype for name, dtype in schema.items() if name != ROW})
-    return Table(path, rows, own, (), one_line_per_row=False)
-
-
-def _open_csv(path: Path) -> Table:
-    options = {"infer_schema": False, "glob": False, "truncate_ragged_lines": True}
-    try:
-        rows = pl.scan_csv(path, row_index_name=ROW, row_index_offset=1, **options)  # type: ignore[arg-type]  # one dict, many types
-        names = [name for name in rows.collect_schema().names() if name != ROW]
-    except PolarsError as error:
-        raise _unreadable(path, error) from error
-    _check_header(path, names)
-    return Table(path, rows, pl.Schema(dict.fromkeys(names, pl.String)), (), False)
-
-
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    text = ", ".join(names)
-    if "\0" in text or "\N{REPLACEMENT CHARACTER}" in text:
-        raise DataError(f"{path}: its header is not UTF-8 text; save the file as UTF-8 CSV")
-    for name in names:
-        if f"{name}_duplicated_0" in names:
-            raise DataError(f"{path}: the header has the column {name} more than once")
-
-
-def _require_rows(path: Path, height: int) -> None:
-    if height == 0:
+    names = _header(path)
+    _require(path, names, required, optional or ())
+    wanted = [name for name in names if optional is None or name in (*required, *optional)]
+    if path.suffix == ".parquet":
+        try:
+            rows = pl.read_parquet(path, columns=wanted, glob=False).with_row_index(ROW, offset=1)
+        except (PolarsError, OSError) as error:
+            raise _unreadable(path, _text(error)) from error
+        table = Table(path, rows, [], lines=False)
+    else:
+        table = _read_csv(path, names, wanted)
+    if table.rows.height == 0 and not table.ragged:
         raise DataError(f"{path}: has no rows")
+    return table
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    kind = "Parquet file" if path.suffix == ".parquet" else "CSV file in UTF-8"
-    return DataError(f"{path}: not a {kind}, or damaged: {_first_line(error)}")
+def refuse_to_replace(out: Path, *, force: bool) -> None:
+    """Make sure that writing a dataset destroys none.
+
+    Raises:
+        DataError: the folder holds Parquet files of a dataset and ``force`` is not given, or CSV
+            files, which are never ours to replace.
+    """
+    for stem in ("transactions", "items"):
+        if (out / f"{stem}.csv").exists():
+            raise DataError(
+                f"{out / stem}.csv: is in the way, a dataset is Parquet or CSV; "
+                "choose another --out, or move it away"
+            )
+        if (out / f"{stem}.parquet").exists() and not force:
+            raise DataError(
+                f"{out / stem}.parquet: is there already; choose another --out, "
+                "or add --force to replace it"
+            )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def write_dataset(out: Path, transactions: pl.DataFrame, items: pl.DataFrame) -> None:
+    """Write both tables as Parquet, each whole or not at all, transactions last."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in (("items", items), ("transactions", transactions)):
+        path = out / f"{name}.parquet"
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            table.write_parquet(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _header(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".parquet":
+            return pl.scan_parquet(path, glob=False).collect_schema().names()
+        names = pl.scan_csv(path, infer_schema=False, glob=False).collect_schema().names()
+    except NoDataError as error:
+        raise DataError(f"{path}: is empty") from error
+    except (PolarsError, OSError) as error:
+        raise _unreadable(path, _text(error)) from error
+    if any("\0" in name or "\N{REPLACEMENT CHARACTER}" in name for name in names):
+        raise _unreadable(path, "its first line is no text in UTF-8")
+    for name in names:
+        if f"{name}_duplicated_0" in names:  # how polars names the second one
+            raise DataError(f"{path}: column '{name}' is there more than once")
+    return names
+
+
+def _require(
+    path: Path, names: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> None:
+    for name in required:
+        if name not in names:
+            meant = _meant(name, names)
+            hint = f"; rename '{meant}' if that is it" if meant else ""
+            if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+                hint = "; separate columns by commas"
+            raise DataError(f"{path}: column '{name}' is missing; it has: {', '.join(names)}{hint}")
+    for name in optional:
+        for other in names:
+            if name not in names and _plain(other) == _plain(name):
+                raise DataError(
+                    f"{path}: column '{other}' is not read; rename it to '{name}' if that is it, "
+                    f"or to something else; it has: {', '.join(names)}"
+                )
+
+
+def _plain(name: str) -> str:
+    """Strip what people write differently: Store-ID, storeid and store_id are one."""
+    lower = name.strip().lower()
+    lower = _ALIASES.get(lower.replace(" ", "_"), lower)
+    return "".join(character for character in lower if character.isalnum())
+
+
+def _meant(name: str, names: Sequence[str]) -> str | None:
+    plain = {_plain(other): other for other in reversed(names)}
+    near = difflib.get_close_matches(_plain(name), plain, 1, 0.6)
+    return plain[near[0]] if near else None
+
+
+def _read_csv(path: Path, names: Sequence[str], wanted: Sequence[str]) -> Table:
+    try:
+        count = count_fields(path, len(names))
+    except QuoteError as error:
+        raise _unreadable(path, str(error)) from error
+    hint = f"; look at row {count.ragged[0][0]}, is a quote amiss?" if count.ragged else ""
+    try:
+        rows = pl.read_csv(
+            path,
+            columns=list(wanted),
+            infer_schema=False,
+            glob=False,
+            row_index_name=ROW,
+            row_index_offset=1,
+            truncate_ragged_lines=True,  # they are known, and left out below
+        )
+    except (PolarsError, OSError) as error:
+        raise _unreadable(path, _text(error) + hint) from error
+    if rows.height != count.rows:
+        raise _unreadable(path, f"{rows.height} rows or {count.rows}?{hint}")
+    table = Table(path, rows, [], count.one_line_each)
+    if not count.ragged:
+        return table
+    allowed = f"{len(names)} fields, as in the header"
+    ragged = [
+        table.problem(row, "row", f"{fields} fields" if fields > 1 else "1 field", allowed)
+        for row, fields in count.ragged
+    ]
+    numbers = pl.Series([row for row, _ in count.ragged], dtype=pl.UInt32)
+    return Table(path, rows.filter(~pl.col(ROW).is_in(numbers.implode())), ragged, table.lines)
+
+
+def _unreadable(path: Path, why: str) -> DataError:
+    kind = "Parquet" if path.suffix == ".parquet" else "CSV in UTF-8"
+    return DataError(f"{path}: can't be read as {kind}: {why}")
+
+
+def _text(error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return first if len(first) <= 200 else f"{first[:199]}…"

@@ -1,0 +1,246 @@
+"""Answering a request: always, and saying from where.
+
+A request falls through the tiers of ``records.TIERS`` to the first that can answer it:
+
+personal
+    The customer is known and has an embedding. A basket joins what was bought, as purchases in
+    the requested channel, where the release has a history encoder.
+basket
+    No such customer, but an item of the basket is known, and the release can encode it.
+store-popular
+    Something that may be shown has been sold in the channel. What has not been sold follows, in
+    the order of item ids.
+catalogue
+    The items in the order of their ids.
+
+What the customer bought in the requested channel and what is in the basket are left out. Every
+tier ranks all the rest, so an answer is shorter than k only where fewer items are left at all.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from c2rec.runtime.cache import Cache, Customer
+from c2rec.runtime.disk import generation_path
+from c2rec.runtime.errors import HomeError, RequestError
+from c2rec.runtime.manifest import Manifest
+from c2rec.runtime.ranking import top_k
+from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
+from c2rec.runtime.records import CHANNELS, Answer, Attention, Channel, RecommendedItem, Tier
+from c2rec.runtime.state import read_state
+
+if TYPE_CHECKING:
+    from c2rec.runtime.scorer import Encoder, Scorer
+
+MAX_K = 1000
+"""Longest answer that can be asked for."""
+
+_Rows = npt.NDArray[np.int64]
+_NO_ROWS: _Rows = np.empty(0, np.int64)
+
+
+class Recommender:
+    """Answers from one release; use it in the thread that opened it.
+
+    Graphs and matrices are loaded when a tier first needs them, and kept.
+
+    Args:
+        cache: an open release.
+        fallback: why the active release could not be opened, where this is the previous one.
+    """
+
+    def __init__(self, cache: Cache, *, fallback: HomeError | None = None) -> None:
+        self._cache = cache
+        self.fallback = fallback
+
+    @classmethod
+    def open(cls, home: Path) -> "Recommender":
+        """Open the active release of a home or, where it can't be opened, the previous one.
+
+        Raises:
+            NotInstalledError: no release has been installed.
+            HomeError: neither release can be read.
+        """
+        state = read_state(home)
+        try:
+            return cls(Cache(generation_path(home, state.active.release)))
+        except HomeError as error:
+            if state.previous is None:
+                raise
+            try:
+                cache = Cache(generation_path(home, state.previous.release))
+            except HomeError:
+                raise error from None  # the active release is what an operator must repair
+            return cls(cache, fallback=error)
+
+    def close(self) -> None:
+        """Close the release."""
+        self._cache.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the release that answers."""
+        return self._cache.manifest
+
+    def recommend(
+        self,
+        customer_id: str | None = None,
+        *,
+        basket: Sequence[str] = (),
+        k: int = 10,
+        channel: Channel = "offline",
+    ) -> Answer:
+        """Recommend items.
+
+        Args:
+            customer_id: who asks; None, or an id that the release doesn't know, is anyone.
+            basket: ids of items in the basket; unknown ones are ignored, and reported.
+            k: how many items, 1 to 1000.
+            channel: where the customer is.
+
+        Returns:
+            An answer of min(k, items that are not left out) items.
+
+        Raises:
+            RequestError: k or the channel is not allowed.
+            ReleaseError: onnxruntime can't run the release's graphs.
+            HomeError: the release's cache is damaged.
+        """
+        started = time.perf_counter()
+        if not 1 <= k <= MAX_K:
+            raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
+        if channel not in get_args(Channel):
+            raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
+        customer = None if customer_id is None else self._cache.customer(customer_id)
+        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
+        in_basket = np.unique(np.array([r for r in rows.values() if r is not None], np.int64))
+        left_out = in_basket
+        if customer is not None:
+            here = customer.history_channels == CHANNELS.index(channel)  # (n,)
+            left_out = np.union1d(in_basket, customer.history_items[here])
+
+        tier, items = self._answer(customer, in_basket, left_out, k, channel)
+        return Answer(
+            customer_id=customer_id,
+            channel=channel,
+            tier=tier,
+            release=self.manifest.release,
+            items=items,
+            unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
+            elapsed_ms=(time.perf_counter() - started) * 1000,
+        )
+
+    def _answer(
+        self,
+        customer: Customer | None,
+        in_basket: _Rows,
+        left_out: _Rows,
+        k: int,
+        channel: Channel,
+    ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
+        if customer is not None and customer.has.any():
+            if len(in_basket) and self._can_encode:
+                components, has = self._encode(customer, in_basket, channel)
+            else:
+                components, has = customer.components[None], customer.has[None]
+            bought = [bool(flag) for flag in customer.has]
+            if found := self._scored(components, has, bought, left_out, k, channel):
+                return "personal", found
+        elif len(in_basket) and self._can_encode:
+            components, has = self._encode(None, in_basket, channel)
+            if found := self._scored(components, has, [False] * 3, left_out, k, channel):
+                return "basket", found
+        return self._popular(left_out, k, channel)
+
+    def _scored(
+        self,
+        components: npt.NDArray[np.float32],
+        has: npt.NDArray[np.bool_],
+        bought: Sequence[bool],
+        left_out: _Rows,
+        k: int,
+        channel: Channel,
+    ) -> tuple[RecommendedItem, ...] | None:
+        """Rank by the model; None where it gives no numbers to rank by.
+
+        ``components`` (1, 3, d) and ``has`` (1, 3) come with the basket, ``bought`` without.
+        """
+        scores, attention = self._scorer.score(components, has, CHANNELS.index(channel))
+        if not np.isfinite(scores).all():  # embeddings so large that their products overflow
+            return None
+        best = _best(scores, left_out, -np.inf, k)  # (<= k,)
+        names = self._cache.item_names(best)
+        found = []
+        for row, (item_id, name) in zip(best, names, strict=True):
+            alphas = [float(alpha) for alpha in attention[0, :, row]]  # (3,)
+            reason = personal_reason(alphas, bought)
+            score = float(scores[0, row])
+            found.append(RecommendedItem(item_id, name, score, reason, Attention(*alphas)))
+        return tuple(found)
+
+    def _popular(
+        self, left_out: _Rows, k: int, channel: Channel
+    ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
+        sold = self._popularity[CHANNELS.index(channel)]  # (items,)
+        best = _best(sold[None], left_out, -1, k)  # (<= k,)
+        tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
+        none = Attention(0.0, 0.0, 0.0)
+        return tier, tuple(
+            RecommendedItem(
+                item_id, name, float(sold[row]), POPULAR[channel] if sold[row] else CATALOGUE, none
+            )
+            for row, (item_id, name) in zip(best, self._cache.item_names(best), strict=True)
+        )
+
+    def _encode(
+        self, customer: Customer | None, in_basket: _Rows, channel: Channel
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Encode a history with a basket: components (1, 3, d) and has (1, 3)."""
+        here = CHANNELS.index(channel)
+        items, channels = _NO_ROWS, _NO_ROWS
+        if customer is not None:
+            items = customer.history_items.astype(np.int64)
+            channels = customer.history_channels.astype(np.int64)
+        # A history holds an item once per channel, as it did in training.
+        new = np.setdiff1d(in_basket, items[channels == here])
+        items = np.concatenate([items, new])[None]  # (1, length)
+        channels = np.concatenate([channels, np.full(len(new), here)])[None]  # (1, length)
+        return self._encoder.encode(items, channels, np.ones(items.shape, np.float32))
+
+    @property
+    def _can_encode(self) -> bool:
+        return self.manifest.encoder == "history"
+
+    @cached_property
+    def _scorer(self) -> "Scorer":
+        from c2rec.runtime.scorer import Scorer  # onnxruntime: only where a tier needs it
+
+        return Scorer(self._cache)
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
+
+        return Encoder(self._cache)
+
+    @cached_property
+    def _popularity(self) -> npt.NDArray[np.int64]:
+        return self._cache.array("popularity")  # (2, items)
+
+
+def _best(
+    values: npt.NDArray[np.float32] | npt.NDArray[np.int64], left_out: _Rows, least: float, k: int
+) -> _Rows:
+    """Columns of the k best of ``values`` (1, items), without those left out."""
+    ranked = values.copy()
+    ranked[:, left_out] = least
+    left = ranked.shape[1] - len(left_out)
+    if left == 0:
+        return _NO_ROWS
+    return top_k(ranked, min(k, left))[0]

@@ -1,0 +1,168 @@
+"""``c2rec-kiosk``: what a store's machine runs.
+
+Each command imports what it needs when it runs: ``status`` loads no numpy, ``recommend`` no
+sqlite_utils, for a person waits for both.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from c2rec.runtime.errors import C2RecError
+from c2rec.runtime.records import CHANNELS
+from c2rec.store_kiosk.render import (
+    answer_document,
+    answer_text,
+    plain,
+    status_document,
+    status_text,
+)
+
+if TYPE_CHECKING:
+    from c2rec.runtime.records import Channel
+
+
+class _Kiosk(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except C2RecError as error:
+            raise click.ClickException(plain(str(error))) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)  # as a shell reports a command ended by Ctrl-C
+
+
+def _default_home() -> str:
+    import platformdirs  # only where neither --home nor C2REC_HOME says it
+
+    return platformdirs.user_data_dir("c2rec")
+
+
+@click.group(cls=_Kiosk, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    envvar="C2REC_HOME",
+    default=_default_home,
+    help="Folder with the installed releases; default: C2REC_HOME, else the user's data folder.",
+)
+@click.version_option(package_name="c2rec", prog_name="c2rec-kiosk")
+@click.pass_context
+def main(ctx: click.Context, home: Path) -> None:
+    """Recommend in a store, with no network, from what is known of both channels."""
+    ctx.obj = home
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.pass_obj
+def install(home: Path, bundle: Path) -> None:
+    """Check the release in the folder BUNDLE, store it, and make it the active one.
+
+    Whatever goes wrong, the release that was active serves on.
+    """
+    from c2rec.runtime.install import install as install_bundle
+
+    progress = _progress()
+    try:
+        installed = install_bundle(bundle, home, report=progress)
+    finally:
+        progress("")
+    if not installed.changed:
+        click.echo(f"Release {installed.release} is active already; nothing to do.")
+        return
+    was = f", was {installed.previous}" if installed.previous else ""
+    click.echo(f"Release {installed.release} is active{was}.")
+
+
+@main.command()
+@click.argument("customer", required=False)
+@click.option("-k", default=10, show_default=True, help="How many items, 1 to 1000.")
+@click.option(
+    "--basket",
+    multiple=True,
+    metavar="ITEM,ITEM",
+    help="Items in the basket; repeatable. Quote an id that holds a comma: '\"a,b\",c'.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    default="offline",
+    show_default=True,
+    help="Where the customer is.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def recommend(
+    home: Path,
+    customer: str | None,
+    *,
+    k: int,
+    basket: tuple[str, ...],
+    channel: "Channel",
+    as_json: bool,
+) -> None:
+    """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
+    from c2rec.runtime.recommender import Recommender
+
+    items = _split(basket)
+    recommender = Recommender.open(home)
+    try:
+        if recommender.fallback:
+            warning = f"Warning: {recommender.fallback}; answering from the previous release"
+            click.echo(plain(warning), err=True)
+        answer = recommender.recommend(customer, basket=items, k=k, channel=channel)
+        data_to = recommender.manifest.data_to
+    finally:
+        recommender.close()
+    if as_json:
+        _echo_json(answer_document(answer))
+    else:
+        click.echo(answer_text(answer, data_to))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def status(home: Path, as_json: bool) -> None:
+    """Tell which release is active, how old its data is, and what it takes on disk."""
+    from c2rec.runtime.cache import Cache
+    from c2rec.runtime.disk import generation_path, home_errors
+    from c2rec.runtime.state import read_state
+
+    state = read_state(home)
+    cache = Cache(generation_path(home, state.active.release))
+    cache.close()
+    with home_errors(f"can't read the home folder {home}"):
+        document = status_document(home, state, cache.manifest)
+    if as_json:
+        _echo_json(document)
+    else:
+        click.echo(status_text(document))
+
+
+def _split(values: tuple[str, ...]) -> list[str]:
+    """Split each value of --basket as a line of CSV."""
+    import csv
+
+    try:
+        rows = [row for value in values for row in csv.reader([value], strict=True)]
+    except csv.Error as error:
+        raise click.BadParameter(f"not a line of CSV: {error}", param_hint="--basket") from error
+    return [item for row in rows for item in row if item]
+
+
+def _echo_json(document: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(document))
+
+
+def _progress() -> Callable[[str], None]:
+    """Show what is being done on one line of a terminal; nowhere else."""
+    if not sys.stderr.isatty():
+        return lambda _: None
+    return lambda stage: click.echo(f"\r\x1b[K{plain(stage)}", nl=False, err=True)

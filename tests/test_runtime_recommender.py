@@ -1,0 +1,309 @@
+"""What is recommended, to whom, from where, and why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from c2rec.runtime.cache import Cache
+from c2rec.runtime.disk import generation_path
+from c2rec.runtime.errors import NotInstalledError, RequestError
+from c2rec.runtime.install import install
+from c2rec.runtime.ranking import top_k
+from c2rec.runtime.reasons import BASKET, CATALOGUE, personal_reason
+from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.scorer import Encoder, Scorer
+from tests.release import Release, change_tensor, make_release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return make_release(tmp_path_factory.mktemp("release") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def home(release: Release) -> Path:
+    home = release.folder.parent / "home"
+    install(release.folder, home)
+    return home
+
+
+@pytest.fixture
+def recommender(home: Path) -> Iterator[Recommender]:
+    recommender = Recommender.open(home)
+    yield recommender
+    recommender.close()
+
+
+@pytest.fixture
+def cache(home: Path, release: Release) -> Iterator[Cache]:
+    cache = Cache(generation_path(home, release.manifest.release))
+    yield cache
+    cache.close()
+
+
+def open_changed(folder: Path, release: Release) -> Recommender:
+    install(release.folder, folder / "home")
+    return Recommender.open(folder / "home")
+
+
+def expected_rows(scores: np.ndarray, left_out: set[int], k: int) -> list[int]:
+    rows = sorted(range(len(scores)), key=lambda row: (-scores[row], row))
+    return [row for row in rows if row not in left_out][:k]
+
+
+# --- ranking
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 3), st.integers(1, 12)),
+        elements=st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 2.0]),  # many ties
+    ),
+    st.integers(1, 14),
+)
+def test_top_k_is_a_stable_sort(scores: np.ndarray, k: int) -> None:
+    for row, best in zip(scores.tolist(), top_k(scores, k).tolist(), strict=True):
+        assert best == sorted(range(len(row)), key=lambda column: (-row[column], column))[:k]
+
+
+def test_top_k_ranks_counts_that_float32_cannot_tell_apart() -> None:
+    assert top_k(np.array([[2**40, 2**40 + 1]]), 1).tolist() == [[1]]
+
+
+# --- scoring
+
+
+def test_a_batch_scores_as_its_customers_do_one_by_one(release: Release, cache: Cache) -> None:
+    scorer = Scorer(cache)
+    components = release.customers["components"]
+    has = release.customers["has"].astype(np.bool_)
+    for channel in (0, 1):
+        scores, attention = scorer.score(components, has, channel)
+        for row in range(len(has)):
+            one, alpha = scorer.score(components[[row]], has[[row]], channel)
+            np.testing.assert_allclose(one[0], scores[row], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(alpha[0], attention[row], rtol=1e-5, atol=1e-6)
+
+
+def test_padding_changes_no_embedding(release: Release, cache: Cache) -> None:
+    encoder, history = Encoder(cache), np.array([[3, 5, 9]])
+    short, _ = encoder.encode(history, np.array([[0, 1, 0]]), np.ones((1, 3), np.float32))
+    padded, has = encoder.encode(
+        np.array([[3, 5, 9, 1]]), np.array([[0, 1, 0, 1]]), np.array([[1, 1, 1, 0]], np.float32)
+    )
+    np.testing.assert_allclose(short, padded, rtol=1e-6)
+    np.testing.assert_allclose(padded[0], release.encode([(3, 0), (5, 1), (9, 0)])[0], rtol=1e-5)
+    assert has.tolist() == [[True, True, True]]
+
+
+# --- tiers
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("customer", [1, 2, 3, 17])
+def test_a_known_customer_gets_what_the_formula_says(
+    release: Release, recommender: Recommender, customer: int, channel: Channel
+) -> None:
+    number = CHANNELS.index(channel)
+    vectors, has = release.customers["components"][customer], release.customers["has"][customer]
+    scores, attention = release.score(vectors, has, number)
+    left_out = {item for item, where in release.history(customer) if where == number}
+
+    answer = recommender.recommend(release.customer_ids[customer], k=7, channel=channel)
+
+    rows = expected_rows(scores, left_out, 7)
+    assert answer.tier == "personal"
+    assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in rows]
+    assert [item.name for item in answer.items] == [release.names[row] for row in rows]
+    np.testing.assert_allclose([item.score for item in answer.items], scores[rows], rtol=1e-4)
+    alphas = [[i.attention.shared, i.attention.offline, i.attention.online] for i in answer.items]
+    np.testing.assert_allclose(alphas, attention[:, rows].T, atol=1e-5)
+
+
+def test_a_basket_joins_what_a_customer_bought(release: Release, recommender: Recommender) -> None:
+    history = release.history(3)
+    basket = [row for row in range(40) if (row, 1) not in history][:2]
+    bought_here = next(item for item, channel in history if channel == 1)
+    components, has = release.encode([*history, *((row, 1) for row in basket)])
+    scores, _ = release.score(components, has, 1)
+    left_out = {*basket, *(item for item, channel in history if channel == 1)}
+
+    answer = recommender.recommend(
+        release.customer_ids[3],
+        # in the basket and in the history: counted once, as in training
+        basket=[release.item_ids[row] for row in [*basket, bought_here, basket[0]]],
+        channel="online",
+    )
+
+    assert answer.tier == "personal"
+    expected = [release.item_ids[row] for row in expected_rows(scores, left_out, 10)]
+    assert [item.item_id for item in answer.items] == expected
+
+
+@pytest.mark.parametrize("customer", [None, "nobody", "c000000"])
+def test_a_basket_alone_is_enough(
+    release: Release, recommender: Recommender, customer: str | None
+) -> None:
+    """c000000 is known, and has bought nothing."""
+    components, has = release.encode([(4, 0), (39, 0)])
+    scores, _ = release.score(components, has, 0)
+
+    answer = recommender.recommend(customer, basket=["i000004", "no such", "été", "no such"])
+
+    assert answer.tier == "basket"
+    assert answer.customer_id == customer
+    assert answer.unknown_items == ("no such",)
+    expected = [release.item_ids[row] for row in expected_rows(scores, {4, 39}, 10)]
+    assert [item.item_id for item in answer.items] == expected
+    assert {item.reason for item in answer.items} == {BASKET}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_without_customer_or_known_item_the_channel_s_best_sellers_come(
+    release: Release, recommender: Recommender, channel: Channel
+) -> None:
+    sold = release.items["popularity"][CHANNELS.index(channel)]
+    answer = recommender.recommend(basket=["no such"], k=40, channel=channel)
+    assert answer.tier == "store-popular"
+    rows = expected_rows(sold, set(), 40)
+    assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in rows]
+    assert [item.score for item in answer.items] == sold[rows].tolist()
+    words = {"offline": "popular in the store", "online": "popular online"}[channel]
+    for item in answer.items:
+        assert item.reason == (words if item.score else CATALOGUE)
+
+
+def test_where_nothing_was_sold_the_catalogue_answers(tmp_path: Path) -> None:
+    release = make_release(tmp_path / "bundle", sold_online=False)
+    recommender = open_changed(tmp_path, release)
+    assert recommender.recommend().tier == "store-popular"
+    answer = recommender.recommend("nobody", channel="online", k=3)
+    recommender.close()
+    assert answer.tier == "catalogue"
+    assert [item.item_id for item in answer.items] == release.item_ids[:3]
+    assert {item.reason for item in answer.items} == {CATALOGUE}
+
+
+def test_a_table_release_ranks_by_the_table_and_leaves_the_basket_out(tmp_path: Path) -> None:
+    release = make_release(tmp_path / "bundle", encoder="table")
+    recommender = open_changed(tmp_path, release)
+    components, has = release.customers["components"][1], release.customers["has"][1]
+    scores, _ = release.score(components, has, 1)
+    best = expected_rows(scores, set(), 11)
+    answer = recommender.recommend("c000001", basket=[release.item_ids[best[0]]], channel="online")
+    anyone = recommender.recommend(basket=[release.item_ids[best[0]]])
+    recommender.close()
+    assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in best[1:]]
+    assert anyone.tier == "store-popular"
+
+
+def test_numbers_that_overflow_fall_through_to_what_sells(tmp_path: Path) -> None:
+    release = make_release(tmp_path / "bundle")
+
+    def enlarge(components: np.ndarray) -> np.ndarray:
+        components[20] = 3e38
+        return components
+
+    change_tensor(release.folder, "customers.safetensors", "components", enlarge)
+    recommender = open_changed(tmp_path, release)
+    answer = recommender.recommend("c000020")
+    recommender.close()
+    assert answer.tier == "store-popular"
+
+
+# --- what is left out, and how many are left
+
+
+@given(data=st.data())
+def test_whatever_is_asked_exclusions_and_length_hold(
+    home: Path, release: Release, data: st.DataObject
+) -> None:
+    ids = st.sampled_from([*release.customer_ids, "nobody"]) | st.none() | st.text(max_size=3)
+    customer = data.draw(ids)
+    basket = data.draw(st.lists(st.sampled_from([*release.item_ids, "no such"]) | st.text()))
+    channel = data.draw(st.sampled_from(CHANNELS))
+    k = data.draw(st.integers(1, 60))
+    recommender = Recommender.open(home)
+    answer = recommender.recommend(customer, basket=basket, k=k, channel=channel)
+    recommender.close()
+
+    left_out = set(basket) & set(release.item_ids)
+    if customer in release.customer_ids:
+        bought = release.history(release.customer_ids.index(customer))
+        number = CHANNELS.index(channel)
+        left_out |= {release.item_ids[item] for item, where in bought if where == number}
+    shown = [item.item_id for item in answer.items]
+    assert len(shown) == len(set(shown)) == min(k, 40 - len(left_out))
+    assert not set(shown) & left_out
+    scores = [item.score for item in answer.items]
+    assert scores == sorted(scores, reverse=True)
+    for item in answer.items:
+        alphas = [item.attention.shared, item.attention.offline, item.attention.online]
+        assert sum(alphas) == pytest.approx(1 if answer.tier in ("personal", "basket") else 0)
+
+
+def test_a_basket_with_everything_leaves_nothing(
+    release: Release, recommender: Recommender
+) -> None:
+    for customer in (None, "c000005"):
+        assert recommender.recommend(customer, basket=release.item_ids).items == ()
+
+
+def test_an_id_that_is_not_unicode_is_unknown(recommender: Recommender) -> None:
+    answer = recommender.recommend("\udcff", basket=["\udcff"])
+    assert answer.tier == "store-popular"
+    assert answer.unknown_items == ("\udcff",)
+
+
+# --- reasons
+
+
+@pytest.mark.parametrize(
+    ("attention", "bought", "reason"),
+    [
+        ((0.5, 0.3, 0.2), (1, 1, 1), "like what you buy in the store and online"),
+        ((0.5, 0.5, 0.0), (1, 1, 0), "like what you buy in the store"),
+        ((0.9, 0.0, 0.1), (1, 0, 1), "like what you buy online"),
+        ((0.2, 0.5, 0.3), (1, 1, 1), "like what you buy in the store"),
+        ((0.2, 0.3, 0.5), (1, 1, 1), "like what you buy online"),
+        # only the basket is from the store
+        ((0.2, 0.5, 0.3), (1, 0, 1), "goes with what is in the basket"),
+        ((0.2, 0.3, 0.5), (0, 0, 0), "goes with what is in the basket"),
+        ((1.0, 0.0, 0.0), (1, 0, 0), "like what you buy"),
+    ],
+)
+def test_a_reason_is_true_of_the_customer(
+    attention: tuple[float, ...], bought: tuple[int, ...], reason: str
+) -> None:
+    assert personal_reason(attention, [bool(flag) for flag in bought]) == reason
+
+
+def test_who_only_buys_online_is_told_so(recommender: Recommender) -> None:
+    answer = recommender.recommend("c000002", k=40)
+    assert {item.reason for item in answer.items} == {"like what you buy online"}
+
+
+# --- requests that can't be
+
+
+@pytest.mark.parametrize("k", [0, -1, 1001])
+def test_k_out_of_range_is_refused(recommender: Recommender, k: int) -> None:
+    with pytest.raises(RequestError, match=rf"k is {k}; allowed: 1 to 1000"):
+        recommender.recommend(k=k)
+
+
+def test_an_unknown_channel_is_refused(recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="channel is 'phone'; allowed: offline or online"):
+        recommender.recommend(channel="phone")  # type: ignore[arg-type]
+
+
+def test_a_home_without_release_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotInstalledError, match=r"no release is installed .* install BUNDLE"):
+        Recommender.open(tmp_path)
