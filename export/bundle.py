@@ -96,7 +96,7 @@ def collect(run: Run) -> Content:
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
     with torch.inference_mode():
         catalogue = torch.arange(model.items)
-        items = {
+        items: dict[str, Array] = {
             "item_embeddings": model.item_vectors(catalogue).numpy(),
             "item_bias": model.item_bias.numpy(),
             "attention_bias": (
@@ -111,7 +111,7 @@ def collect(run: Run) -> Content:
         golden = _golden_answers(model, components[chosen], has[chosen])
         if model.config.encoder == "history":
             golden |= padded_histories(index, chosen)
-    customers = {
+    customers: dict[str, Array] = {
         "components": components,
         "has": has.astype(np.uint8),
         "history_offsets": index.starts.astype(np.int64),
@@ -142,7 +142,7 @@ def padded_histories(index: PurchaseIndex, customers: Rows) -> dict[str, Array]:
     lengths = np.bincount(owners, minlength=len(customers))
     place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     shape = (len(customers), max(1, int(lengths.max())))
-    padded = {
+    padded: dict[str, Array] = {
         "history_items": np.zeros(shape, np.int64),
         "history_channels": np.zeros(shape, np.int64),
         "history_weights": np.zeros(shape, np.float32),
@@ -164,7 +164,7 @@ def flat_histories(padded: dict[str, Array]) -> Histories:
     return Histories(
         customers=torch.arange(len(present)),
         items=torch.from_numpy(items[order]),
-        counts=torch.from_numpy(counts).unflatten(0, (-1, len(CHANNELS))),
+        counts=torch.from_numpy(counts.reshape(-1, len(CHANNELS))),
     )
 
 

@@ -72,7 +72,9 @@ def check(folder: Path, against: Path | None, data: Path | None, as_json: bool) 
         }
         click.echo(json.dumps(document))
         return
-    click.echo(f"release {manifest.release}: {len(manifest.files)} files are what the manifest says")
+    click.echo(
+        f"release {manifest.release}: {len(manifest.files)} files are what the manifest says"
+    )
     click.echo(f"golden answers of {checked.golden} customers in both channels are reproduced")
     if parity is not None:
         click.echo(

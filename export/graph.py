@@ -115,7 +115,7 @@ encoder (
 def scorer_graph(model: C2Rec, release: str) -> onnx.ModelProto:
     """Build ``scorer.onnx`` with W_c / √d inside."""
     size = model.config.embedding_size
-    weights = model.attention_weight.detach().numpy() / np.float32(size**0.5)
+    weights = (model.attention_weight / size**0.5).detach().numpy()
     return _build(_SCORER, {"channel_weights": weights}, size, release)
 
 

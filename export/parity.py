@@ -91,8 +91,9 @@ def compare(
                 match("component", x.numpy(), encoded, f"encoder.onnx: {where}")
                 if not np.array_equal(present.numpy(), encoded_has):
                     raise ReleaseError(f"encoder.onnx: {where}: another component is missing")
-                components, has = np.concatenate([components, encoded]), np.concatenate(
-                    [has, encoded_has]
+                components, has = (
+                    np.concatenate([components, encoded]),
+                    np.concatenate([has, encoded_has]),
                 )
             for channel, name in enumerate(CHANNELS):
                 scores, attention = model.score(
@@ -110,7 +111,9 @@ def compare(
     return Parity(requests, worst["score"], worst["attention"], worst["component"], ties)
 
 
-def _compare_lists(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32], where: str) -> int:
+def _compare_lists(
+    ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32], where: str
+) -> int:
     """Count the lists that differ by ties alone.
 
     Raises:

@@ -88,10 +88,10 @@ class Cache:
             dtype = self._one("SELECT dtype FROM arrays WHERE name = ?", [name])
             shape = json.loads(self._one("SELECT shape FROM arrays WHERE name = ?", [name]))
             values: npt.NDArray[Any] = np.empty(shape, dtype=dtype)
-            target, filled = memoryview(values.reshape(-1).view(np.uint8)), 0
+            target, filled = values.reshape(-1).view(np.uint8), 0
             pieces = "SELECT data FROM chunks WHERE name = ? ORDER BY position"
             for (data,) in self._db.execute(pieces, [name]):
-                target[filled : filled + len(data)] = data
+                target[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
                 filled += len(data)
             if filled != len(target):
                 raise ValueError(f"array {name!r} has {filled} bytes instead of {len(target)}")

@@ -50,7 +50,7 @@ def install(
     with only_one(home):
         state = find_state(home)
         if state and _is_whole(home, state, bundle):
-            return Installed(release, state.previous and state.previous.release, changed=False)
+            return _installed(state, changed=False)
         final = generation_path(home, release)
         unfinished = final.with_name(final.name + ".tmp")
         try:
@@ -72,7 +72,12 @@ def install(
             with suppress(OSError, HomeError):
                 unfinished.unlink(missing_ok=True)
                 _remove_unused(home)
-    return Installed(release, state.previous and state.previous.release, changed=True)
+    return _installed(state, changed=True)
+
+
+def _installed(state: State, *, changed: bool) -> Installed:
+    previous = state.previous.release if state.previous else None
+    return Installed(state.active.release, previous, changed)
 
 
 def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:

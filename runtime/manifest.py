@@ -80,9 +80,7 @@ class Manifest:
         _check_format(self.format)
         _check_name("release", self.release)
         _check_moment("created_at", self.created_at)
-        producer = self.producer
-        if not isinstance(producer, str) or not producer.isprintable() or len(producer) > 200:
-            raise _refused("producer", producer, "up to 200 printable characters")
+        _check_producer("producer", self.producer)
         if self.encoder not in get_args(EncoderName):
             raise _refused("encoder", self.encoder, " or ".join(map(repr, get_args(EncoderName))))
         # Bounds far above any retailer, and low enough that no product of them overflows int64.
@@ -229,6 +227,11 @@ def _check_name(field: str, value: object) -> None:
         or not _NAME_LETTERS.issuperset(value)
     ):
         raise _refused(field, value, "1 to 100 of A–Z a–z 0–9 . _ -, the first of A–Z a–z 0–9")
+
+
+def _check_producer(field: str, value: object) -> None:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 200:
+        raise _refused(field, value, "up to 200 printable characters")
 
 
 def _check_digest(field: str, value: object) -> None:

@@ -175,7 +175,7 @@ class Recommender:
         if not np.isfinite(scores).all():  # embeddings so large that their products overflow
             return None
         best = _best(scores, left_out, -np.inf, k)  # (<= k,)
-        names = self._cache.item_names(best)
+        names = self._cache.item_names(best.tolist())
         found = []
         for row, (item_id, name) in zip(best, names, strict=True):
             alphas = [float(alpha) for alpha in attention[0, :, row]]  # (3,)
@@ -191,11 +191,12 @@ class Recommender:
         best = _best(sold[None], left_out, -1, k)  # (<= k,)
         tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
         none = Attention(0.0, 0.0, 0.0)
+        names = self._cache.item_names(best.tolist())
         return tier, tuple(
             RecommendedItem(
                 item_id, name, float(sold[row]), POPULAR[channel] if sold[row] else CATALOGUE, none
             )
-            for row, (item_id, name) in zip(best, self._cache.item_names(best), strict=True)
+            for row, (item_id, name) in zip(best, names, strict=True)
         )
 
     def _encode(
@@ -243,4 +244,5 @@ def _best(
     left = ranked.shape[1] - len(left_out)
     if left == 0:
         return _NO_ROWS
-    return top_k(ranked, min(k, left))[0]
+    best: _Rows = top_k(ranked, min(k, left))[0]
+    return best

@@ -93,10 +93,7 @@ class TensorFile:
     def __init__(self, path: Path, specs: Mapping[str, TensorSpec]) -> None:
         self.name = path.name
         self._specs = specs
-        try:
-            self._handle = safe_open(path, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise ReleaseError(f"{path.name}: can't be read: {error}") from error
+        self._handle = _open(path)
         self._shapes: dict[str, tuple[int, ...]] = {}
         names = set(self._handle.keys())
         for name in sorted(names ^ specs.keys()):
@@ -156,3 +153,10 @@ class TensorFile:
         step = max(1, CHUNK_BYTES // row_bytes)
         for first in range(0, rows, step):
             yield self.rows(name, first, min(first + step, rows))
+
+
+def _open(path: Path) -> Any:  # the handle's own stub has no types
+    try:
+        return safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        raise ReleaseError(f"{path.name}: can't be read: {error}") from error

@@ -88,7 +88,8 @@ class Release:
         """(item row, channel) of what a customer bought."""
         first, last = self.customers["history_offsets"][customer : customer + 2]
         items = self.customers["history_items"][first:last].tolist()
-        return list(zip(items, self.customers["history_channels"][first:last].tolist()))
+        channels = self.customers["history_channels"][first:last].tolist()
+        return list(zip(items, channels, strict=True))
 
     def score(self, components: Array, has: Array, channel: int) -> tuple[Array, Array]:
         """Scores (n,) and attention (3, n) of one customer, by the formula, in float64."""
@@ -172,7 +173,7 @@ def make_release(
     }
     weights = normal(2, size, size) / np.float32(size**0.5)
     # an id with a comma, one outside ASCII, and a name that would colour a terminal
-    item_ids = sorted(f"i{n:06}" for n in range(items - 2)) + ["j,1", "été"]
+    item_ids = [*(f"i{n:06}" for n in range(items - 2)), "j,1", "été"]
     names = ["\x1b[31mred\x07", *(f"Item {n}" for n in range(1, items))]
     customer_ids = [f"c{n:06}" for n in range(customers)]
 
@@ -185,7 +186,7 @@ def make_release(
     (folder / "customers.jsonl").write_text("".join(json.dumps(c) + "\n" for c in customer_ids))
     _write_graph(folder / "scorer.onnx", _SCORER, {"weights": weights})
     if encoder == "history":
-        constants = {
+        constants: dict[str, Array] = {
             "component_codes": np.array([[[-1], [0], [1]]], np.int64),
             "zero_code": np.array(0, np.int64),
             "pooling": np.array(POOLING, np.float32),

@@ -49,14 +49,14 @@ def files(
     rows: tuple[str, ...] = ROWS,
     articles: tuple[str, ...] = ARTICLES,
     header: str = HEADER,
-) -> tuple[Path, Path, Path]:
+) -> tuple[tuple[Path, Path], Path]:
     (folder / "t.csv").write_text("\n".join([header, *rows, ""]))
     (folder / "a.csv").write_text("\n".join([ARTICLE_HEADER, *articles, ""]))
-    return folder / "t.csv", folder / "a.csv", folder / "out"
+    return (folder / "t.csv", folder / "a.csv"), folder / "out"
 
 
 def test_products(tmp_path: Path) -> None:
-    *sources, out = files(tmp_path)
+    sources, out = files(tmp_path)
     import_hm(*sources, out, item="product")
     assert find_problems(out)[0] == []
     dataset = read_dataset(out)
@@ -86,7 +86,7 @@ def test_products(tmp_path: Path) -> None:
 
 
 def test_articles(tmp_path: Path) -> None:
-    *sources, out = files(tmp_path)
+    sources, out = files(tmp_path)
     import_hm(*sources, out, item="article")
     dataset = read_dataset(out)
     assert dataset.transactions["item_id"].to_list() == [
@@ -116,7 +116,7 @@ def test_articles(tmp_path: Path) -> None:
 def test_a_bad_row_is_named(
     tmp_path: Path, row: str, column: str, value: str, allowed: str
 ) -> None:
-    *sources, out = files(tmp_path, (*ROWS, row))
+    sources, out = files(tmp_path, (*ROWS, row))
     with pytest.raises(DataError) as caught:
         import_hm(*sources, out, item="product")
     for part in ("t.csv", "row 5 (line 6)", f"{column} is {value}", allowed):
@@ -133,7 +133,7 @@ def test_a_bad_row_is_named(
     ],
 )
 def test_a_bad_article_is_named(tmp_path: Path, articles: tuple[str, ...], message: str) -> None:
-    *sources, out = files(tmp_path, articles=articles)
+    sources, out = files(tmp_path, articles=articles)
     with pytest.raises(DataError) as caught:
         import_hm(*sources, out, item="product")
     assert message in str(caught.value)
@@ -141,7 +141,7 @@ def test_a_bad_article_is_named(tmp_path: Path, articles: tuple[str, ...], messa
 
 
 def test_another_files_columns(tmp_path: Path) -> None:
-    transactions, articles, out = files(tmp_path)
+    (transactions, articles), out = files(tmp_path)
     with pytest.raises(DataError, match=r"a\.csv: column 't_dat' is missing; it has: article_id"):
         import_hm(articles, articles, out, item="product")
     with pytest.raises(DataError, match=r"t\.csv: column 'prod_name' is missing"):
@@ -149,7 +149,7 @@ def test_another_files_columns(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_replaced_only_if_asked(tmp_path: Path) -> None:
-    *sources, out = files(tmp_path)
+    sources, out = files(tmp_path)
     import_hm(*sources, out, item="product")
     before = read_dataset(out).fingerprint
     with pytest.raises(DataError, match=r"transactions.parquet: is there already; .*--force"):
@@ -161,7 +161,7 @@ def test_a_dataset_is_replaced_only_if_asked(tmp_path: Path) -> None:
 
 
 def test_a_csv_dataset_is_never_replaced(tmp_path: Path) -> None:
-    *sources, out = files(tmp_path)
+    sources, out = files(tmp_path)
     out.mkdir()
     (out / "transactions.csv").write_text("mine")
     with pytest.raises(DataError, match="is in the way"):
@@ -173,7 +173,7 @@ def test_a_csv_dataset_is_never_replaced(tmp_path: Path) -> None:
 def test_the_same_files_give_the_same_bytes(
     tmp_path: Path, item: Literal["product", "article"]
 ) -> None:
-    *sources, out = files(tmp_path)
+    sources, out = files(tmp_path)
     import_hm(*sources, out, item=item)
     import_hm(*sources, tmp_path / "again", item=item)
     assert read_dataset(out).fingerprint == read_dataset(tmp_path / "again").fingerprint

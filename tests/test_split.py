@@ -159,8 +159,15 @@ def test_the_core_looks_at_training_alone_and_at_distinct_purchases() -> None:
         ("c", "x", "online", 3),
     ]
     parts = split(dataset(rows), test_days=1, valid_days=0, min_interactions=2)
-    assert parts.vocabulary.customer_ids == ["a", "b"]  # c: one distinct purchase in training
-    assert parts.cold["online"]["unknown_customer"] == 1
+    # c has one distinct purchase; without it y has one, and without y so has a
+    assert parts.vocabulary.customer_ids == ["b"]
+    assert parts.vocabulary.item_ids == ["x"]
+    assert parts.cold["online"] == {
+        "rows": 2,
+        "unknown_customer": 1,
+        "unknown_item": 1,
+        "unknown_both": 0,
+    }
 
 
 def test_all_history_is_of_everyone_and_every_period() -> None:

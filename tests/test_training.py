@@ -17,7 +17,7 @@ from c2rec.runtime.errors import DataError, RunError
 from c2rec.train import loop
 from c2rec.train.batches import PurchaseIndex, hold_out, whole
 from c2rec.train.checkpoint import read_tensors
-from c2rec.train.model import ModelConfig
+from c2rec.train.model import EncoderName, ModelConfig
 from c2rec.train.run import (
     CHECKPOINT,
     MODEL,
@@ -61,7 +61,7 @@ def train(config: RunConfig, folder: Path) -> loop.Progress:
 @pytest.mark.parametrize("encoder", ["history", "table"])
 @pytest.mark.parametrize("objective", ["softmax", "sampled-softmax", "bce", "bpr"])
 def test_every_objective_learns_with_both_encoders(
-    retailer: Path, tmp_path: Path, encoder: str, objective: str
+    retailer: Path, tmp_path: Path, encoder: EncoderName, objective: str
 ) -> None:
     config = config_for(retailer, objective=objective, epochs=8, patience=8)
     config = replace(config, model=replace(config.model, encoder=encoder))
@@ -74,7 +74,7 @@ def test_every_objective_learns_with_both_encoders(
 
 @pytest.mark.parametrize("encoder", ["history", "table"])
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(
-    retailer: Path, tmp_path: Path, encoder: str
+    retailer: Path, tmp_path: Path, encoder: EncoderName
 ) -> None:
     config = config_for(retailer)
     config = replace(config, model=replace(config.model, encoder=encoder))
@@ -100,7 +100,7 @@ class StopAfter(QuietReporter):
 @pytest.mark.parametrize("encoder", ["history", "table"])
 @pytest.mark.parametrize("objective", ["softmax", "sampled-softmax"])
 def test_stopped_at_any_step_and_resumed_the_weights_are_the_same_to_the_bit(
-    retailer: Path, tmp_path: Path, encoder: str, objective: str
+    retailer: Path, tmp_path: Path, encoder: EncoderName, objective: str
 ) -> None:
     config = config_for(retailer, objective=objective)
     config = replace(config, model=replace(config.model, encoder=encoder))
@@ -154,7 +154,9 @@ def test_killed_at_random_and_run_again_the_weights_are_the_same_to_the_bit(
     subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True, timeout=120)
     assert killed >= 2
     for name in (MODEL, CHECKPOINT):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "through" / name).read_bytes()
+        assert (tmp_path / "killed" / name).read_bytes() == (
+            tmp_path / "through" / name
+        ).read_bytes()
 
 
 def test_patience_ends_training_and_the_best_epoch_is_the_model(
@@ -187,7 +189,9 @@ def test_what_is_hidden_is_not_in_the_history(retailer: Path) -> None:
     everything = whole(data.index, customers)[1]
     assert len(histories.items) + len(targets.items) == len(everything.items)
     rows = torch.repeat_interleave(torch.arange(100), histories.counts.flatten())
-    kept = set(zip((rows // 2).tolist(), (rows % 2).tolist(), histories.items.tolist(), strict=True))
+    kept = set(
+        zip((rows // 2).tolist(), (rows % 2).tolist(), histories.items.tolist(), strict=True)
+    )
     hidden = set(
         zip(targets.rows.tolist(), targets.channels.tolist(), targets.items.tolist(), strict=True)
     )

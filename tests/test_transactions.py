@@ -172,7 +172,9 @@ def test_a_bad_value_is_named_with_file_row_and_column(
         ({"timestamp": [None]}, "timestamp"),
     ],
 )
-def test_a_bad_value_in_parquet(tmp_path: Path, values: dict[str, object], column: str) -> None:
+def test_a_bad_value_in_parquet(
+    tmp_path: Path, values: dict[str, list[object]], column: str
+) -> None:
     schema = {"timestamp": pl.Date, "customer_id": pl.String}
     frame = {name: pl.Series(value, dtype=schema.get(name)) for name, value in values.items()}
     problems, _ = find_problems(write_parquet(tmp_path, **frame))
@@ -366,7 +368,7 @@ def test_both_formats_at_once(tmp_path: Path) -> None:
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no transactions.parquet or transactions.csv"):
+    with pytest.raises(DataError, match=r"no transactions\.parquet or transactions\.csv"):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match="there is no such folder"):
         read_dataset(tmp_path / "nowhere")

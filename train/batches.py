@@ -92,7 +92,7 @@ class PurchaseIndex:
         return Histories(
             customers=torch.from_numpy(customers),
             items=torch.from_numpy(self.purchases.items[rows].astype(np.int64)),
-            counts=torch.from_numpy(counts).unflatten(0, (-1, len(CHANNELS))),
+            counts=torch.from_numpy(counts.reshape(-1, len(CHANNELS))),
         )
 
     def targets(self, rows: Rows, owners: Rows) -> Targets:

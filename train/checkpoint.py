@@ -58,7 +58,7 @@ def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str
 
     Step counts that an optimiser keeps as a plain integer become int64 scalars.
     """
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {}
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():

@@ -113,7 +113,9 @@ def import_hm(transactions: Path, articles: Path, out: Path, item: str, force: b
     """
     from c2rec.train.hm import import_hm as run
 
-    run(transactions, articles, out, item="product" if item == "product" else "article", force=force)
+    run(
+        transactions, articles, out, item="product" if item == "product" else "article", force=force
+    )
     click.echo(f"{out}: imported; next: c2rec-train fit {out} --out RUN")
 
 

@@ -5,6 +5,7 @@ checkpoint holds weights, optimiser state and progress, so a run that was stoppe
 started again ends with the weights of one that ran through, to the bit.
 """
 
+import copy
 import math
 import signal
 import time
@@ -143,8 +144,9 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(True)
     model = build_model(config, data)
+    averaged = _averaged_copy(model)
     optimizers = make_optimizers(model, training)
-    progress = _restore(folder / CHECKPOINT, model, optimizers)
+    progress = _restore(folder / CHECKPOINT, model, averaged, optimizers)
     objective = objective_of(training, data.index.items)
     cumulative = _proposal(data.split.train, data.index.items)
     catalogue = torch.arange(data.index.items)
@@ -202,20 +204,21 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
                         optimizer.step()
                     if config.model.encoder == "table":
                         _decay_customers(model, customers, training)
+                    _average(averaged, model, training.average_decay)
                 for name, term in {"loss": loss.total, **loss.terms}.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + term.item()
                 progress.step += 1
                 reporter.step(epoch + 1, progress.step, len(batches))
                 if stop.requested or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    _save(folder / CHECKPOINT, model, optimizers, progress)
+                    _save(folder / CHECKPOINT, model, averaged, optimizers, progress)
                     saved_at = time.monotonic()
                     if stop.requested:
                         raise Interrupted
 
-            log = _end_epoch(config, data, model, progress, len(batches))
+            log = _end_epoch(config, data, averaged, progress, len(batches))
             if log.best:
-                write_tensors(folder / MODEL, model.state_dict(), {"epoch": log.epoch})
-            _save(folder / CHECKPOINT, model, optimizers, progress)
+                write_tensors(folder / MODEL, averaged.state_dict(), {"epoch": log.epoch})
+            _save(folder / CHECKPOINT, model, averaged, optimizers, progress)
             saved_at = time.monotonic()
             reporter.epoch(log)
             if stop.requested and not progress.finished:
@@ -285,34 +288,60 @@ def _decay_customers(model: C2Rec, customers: Rows, training: TrainingConfig) ->
     """Decay the rows of this batch, as AdamW would; SparseAdam has no decay of its own."""
     with torch.no_grad():
         rows = torch.from_numpy(customers)
-        model.customer_embedding.weight[rows] *= (
-            1 - training.learning_rate * training.weight_decay
-        )
+        model.customer_embedding.weight[rows] *= 1 - training.learning_rate * training.weight_decay
+
+
+def _averaged_copy(model: C2Rec) -> C2Rec:
+    """Make the model that is validated and kept: a moving average of the trained one's weights.
+
+    A table of customers can't be averaged at a cost that doesn't grow with their number; a model
+    with one is kept as it is.
+    """
+    if model.config.encoder == "table":
+        return model
+    averaged = copy.deepcopy(model).eval()
+    return averaged.requires_grad_(requires_grad=False)
+
+
+def _average(averaged: C2Rec, model: C2Rec, decay: float) -> None:
+    """Move the average towards the model after a step (Polyak and Juditsky, 1992)."""
+    if averaged is model:
+        return
+    with torch.no_grad():
+        for mean, now in zip(averaged.parameters(), model.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
 
 
 def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
     """Cumulative chances of drawing each item: half uniform, half by popularity."""
     popularity = np.bincount(purchases.items, minlength=items) / len(purchases.items)
     cumulative = np.cumsum(0.5 / items + 0.5 * popularity)
-    return cumulative / cumulative[-1]
+    chances: npt.NDArray[np.float64] = cumulative / cumulative[-1]
+    return chances
 
 
-def _save(path: Path, model: C2Rec, optimizers: list[Optimizer], progress: Progress) -> None:
-    weights = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors = weights | optimizer_tensors(model, optimizers)
+def _save(
+    path: Path, model: C2Rec, averaged: C2Rec, optimizers: list[Optimizer], progress: Progress
+) -> None:
+    tensors = optimizer_tensors(model, optimizers)
+    for prefix, each in (("model/", model), ("averaged/", averaged)):
+        if prefix == "model/" or each is not model:
+            tensors |= {prefix + name: tensor for name, tensor in each.state_dict().items()}
     write_tensors(path, tensors, asdict(progress))
 
 
-def _restore(path: Path, model: C2Rec, optimizers: list[Optimizer]) -> Progress:
+def _restore(path: Path, model: C2Rec, averaged: C2Rec, optimizers: list[Optimizer]) -> Progress:
     if not path.exists():
         return Progress()
     tensors, state = read_tensors(path)
-    weights = {
-        name.removeprefix("model/"): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("model/")
-    }
-    load_weights(model, weights, path)
+    for prefix, each in (("model/", model), ("averaged/", averaged)):
+        if prefix == "model/" or each is not model:
+            weights = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix)
+            }
+            load_weights(each, weights, path)
     load_optimizers(model, optimizers, tensors)
     logs = [EpochLog(**log) for log in state.pop("logs")]
     return Progress(**state, logs=logs)

@@ -107,16 +107,23 @@ class C2Rec(nn.Module):
         return len(self.attributes)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        """y of int64 (n,) item rows: float32 (n, d)."""
-        return self.item_embedding(items) + self._attributes_of(items, self.item_attribute)
+        """Item embeddings y of int64 (n,) item rows: float32 (n, d)."""
+        vectors: Tensor = self.item_embedding(items) + self._attributes_of(
+            items, self.item_attribute
+        )
+        return vectors
 
     def source_vectors(self, items: Tensor) -> Tensor:
-        """z of int64 (n,) item rows: float32 (n, d), what an item adds to a history."""
-        return self.source_embedding(items) + self._attributes_of(items, self.source_attribute)
+        """What int64 (n,) item rows add to a history, z: float32 (n, d)."""
+        vectors: Tensor = self.source_embedding(items) + self._attributes_of(
+            items, self.source_attribute
+        )
+        return vectors
 
     def _attributes_of(self, items: Tensor, embedding: nn.Embedding) -> Tensor:
         rows = embedding(self.attributes[items])  # (n, columns, d)
-        return rows.sum(1) * self.attribute_scale[items]  # (n, d)
+        summed: Tensor = rows.sum(1) * self.attribute_scale[items]  # (n, d)
+        return summed
 
     def encode(self, histories: Histories) -> tuple[Tensor, Tensor]:
         """Embed a batch of customers.
@@ -127,7 +134,7 @@ class C2Rec(nn.Module):
         counts = torch.cat([histories.counts.sum(1, keepdim=True), histories.counts], 1)  # (b, 3)
         if self.config.encoder == "table":
             rows = self.customer_embedding(histories.customers)  # (b, 3 d)
-            return rows.unflatten(1, (len(COMPONENTS), -1)), counts > 0  # (b, 3, d)
+            return rows.reshape(len(rows), len(COMPONENTS), -1), counts > 0  # (b, 3, d)
         distinct, inverse = torch.unique(histories.items, return_inverse=True)
         bag_sizes = histories.counts.flatten()  # (2 b,)
         bags = nn.functional.embedding_bag(
@@ -135,7 +142,7 @@ class C2Rec(nn.Module):
             self.source_vectors(distinct),
             offsets=bag_sizes.cumsum(0) - bag_sizes,
             mode="sum",
-        ).unflatten(0, (-1, 2))  # (b, 2, d)
+        ).reshape(*histories.counts.shape, -1)  # (b, 2, d)
         sums = torch.cat([bags.sum(1, keepdim=True), bags], 1)  # (b, 3, d)
         norm = counts.clamp(min=1).float() ** self.config.pooling  # (b, 3)
         return sums * (self.gain / norm)[..., None], counts > 0

@@ -76,9 +76,7 @@ def batch_loss(
             both = torch.cat([distinct, candidates.items])
             scores, attention = model.score(components, has, channel, both)
             positive, alpha = scores[rows, column], attention[rows, :, column]
-            loss = _rank(
-                scores[:, len(distinct) :], rows, positive, items, candidates, objective
-            )
+            loss = _rank(scores[:, len(distinct) :], rows, positive, items, candidates, objective)
         terms[name] = loss
         total = total + loss
         if class_weight == 0 and attention_weight == 0:
@@ -149,5 +147,3 @@ def _rank(
         return (own + (functional.softplus(negative) * share).sum(1)).mean()
     # BPR (Rendle et al., 2009)
     return (functional.softplus(negative - positive[:, None]) * share).sum(1).mean()
-
-

@@ -66,6 +66,8 @@ class TrainingConfig:
     """Of AdamW."""
     weight_decay: float = 0.05
     """Of AdamW, on embeddings and matrices."""
+    average_decay: float = 0.98
+    """Per step, of the moving average of the weights that is validated and kept."""
     batch_size: int = 256
     """Customers per step."""
     epochs: int = 60
@@ -131,9 +133,7 @@ def prepare(dataset: Dataset, config: SplitConfig) -> PreparedData:
         customers=len(vocabulary.customer_ids),
         items=len(vocabulary.item_ids),
     )
-    return PreparedData(
-        dataset, parts, index, attribute_rows(dataset.items, vocabulary.item_ids)
-    )
+    return PreparedData(dataset, parts, index, attribute_rows(dataset.items, vocabulary.item_ids))
 
 
 def build_model(config: RunConfig, data: PreparedData) -> C2Rec:
@@ -241,7 +241,7 @@ def load_weights(model: C2Rec, tensors: dict[str, Tensor], path: Path) -> None:
 _T = TypeVar("_T")
 
 
-def _parse(kind: type[_T], value: Any, where: str) -> _T:  # noqa: ANN401 - parsed JSON
+def _parse(kind: type[_T], value: Any, where: str) -> _T:
     """Check a parsed JSON value against a dataclass or a plain type, and build it."""
     if is_dataclass(kind):
         if not isinstance(value, dict):
@@ -265,7 +265,7 @@ def _parse(kind: type[_T], value: Any, where: str) -> _T:  # noqa: ANN401 - pars
     return value
 
 
-def _choices(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - a type form
+def _choices(kind: Any) -> tuple[str, ...]:
     origin = typing.get_origin(kind)
     if origin is Literal:
         return typing.get_args(kind)

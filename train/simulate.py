@@ -143,7 +143,9 @@ def simulate(
     truth = _draw_truth(rng, table, customers)
     visits_rate = rng.gamma(1.5, 4.0, customers) * days / 60  # the long tail of activity
     parts = [
-        _draw_purchases(rng, truth, np.arange(start, min(start + _AT_ONCE, customers)), visits_rate, days)
+        _draw_purchases(
+            rng, truth, np.arange(start, min(start + _AT_ONCE, customers)), visits_rate, days
+        )
         for start in range(0, customers, _AT_ONCE)
     ]
     purchases = pl.concat(parts)

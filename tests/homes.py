@@ -1,0 +1,30 @@
+"""Homes with a release in them, for tests to spoil."""
+
+from pathlib import Path
+
+from c2rec.runtime.install import install
+from c2rec.runtime.recommender import Recommender
+from tests.release import make_release
+
+OLD, NEW = "2020-07-27-00000001", "2020-08-27-00000002"
+
+
+def make_homes(folder: Path) -> None:
+    """Put a home with release OLD into a folder, and bundles of OLD and NEW beside it."""
+    make_release(folder / "old", name=OLD)
+    make_release(folder / "new", name=NEW, seed=1)
+    install(folder / "old", folder / "home")
+
+
+def files_of(home: Path) -> set[str]:
+    """Paths of all files, relative to the home."""
+    return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+
+
+def assert_old_serves(home: Path) -> None:
+    """Show that release OLD answers, and that nothing else is there."""
+    assert files_of(home) == {"lock", "state.db", f"gen/{OLD}.db"}
+    recommender = Recommender.open(home)
+    answer = recommender.recommend("c000003")
+    recommender.close()
+    assert (answer.release, answer.tier, len(answer.items)) == (OLD, "personal", 10)

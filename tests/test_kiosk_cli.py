@@ -1,0 +1,245 @@
+"""The command as a person and a script meet it: output, errors, exit codes."""
+
+import json
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from c2rec.runtime.install import install
+from c2rec.runtime.records import CHANNELS, COMPONENTS, TIERS
+from c2rec.store_kiosk.cli import main
+from tests.release import make_release
+
+NAME = "2020-07-27-00000001"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, and a home with it installed."""
+    folder = tmp_path_factory.mktemp("made")
+    make_release(folder / "bundle", name=NAME)
+    install(folder / "bundle", folder / "home")
+    return folder
+
+
+@pytest.fixture
+def home(made: Path) -> Path:
+    return made / "home"
+
+
+def kiosk(home: Path | str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--home", str(home), *arguments])
+
+
+def succeed(home: Path | str, *arguments: str) -> str:
+    result = kiosk(home, *arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def fail(home: Path | str, *arguments: str) -> str:
+    """One error line on stderr, nothing on stdout, exit code 1."""
+    result = kiosk(home, *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+# --- recommend
+
+
+def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
+    text = succeed(home, "recommend", "c000003", "-k", "3", "--basket", "i000001,nope", "--json")
+    answer = json.loads(text)
+    keys = "schema customer_id channel tier release items unknown_items elapsed_ms"
+    assert list(answer) == keys.split()
+    assert answer["schema"] == 1
+    assert (answer["customer_id"], answer["channel"]) == ("c000003", "offline")
+    assert (answer["tier"], answer["release"]) == ("personal", NAME)
+    assert answer["unknown_items"] == ["nope"]
+    assert 0 < answer["elapsed_ms"] < 60_000
+    assert len(answer["items"]) == 3
+    for item in answer["items"]:
+        assert list(item) == ["item_id", "score", "reason", "attention", "name"]
+        assert tuple(item["attention"]) == COMPONENTS
+        assert sum(item["attention"].values()) == pytest.approx(1)
+        assert isinstance(item["score"], float)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_neither_customer_nor_basket_is_a_request_too(home: Path, channel: str) -> None:
+    answer = json.loads(succeed(home, "recommend", "--channel", channel, "--json"))
+    assert (answer["customer_id"], answer["tier"]) == (None, "store-popular")
+    assert len(answer["items"]) == 10
+    assert answer["tier"] in TIERS
+
+
+@pytest.mark.parametrize(
+    ("options", "unknown"),
+    [
+        (["--basket", "x,y"], ["x", "y"]),
+        (["--basket", "x", "--basket", "y"], ["x", "y"]),
+        (["--basket", '"j,1",x'], ["x"]),
+        (["--basket", '"a""b"'], ['a"b']),
+        (["--basket", ""], []),
+    ],
+)
+def test_a_basket_is_a_line_of_csv(home: Path, options: list[str], unknown: list[str]) -> None:
+    answer = json.loads(succeed(home, "recommend", *options, "--json"))
+    assert answer["unknown_items"] == unknown
+
+
+def test_text_is_an_aligned_table_under_a_head(home: Path) -> None:
+    lines = succeed(home, "recommend", "c000003", "-k", "12").splitlines()
+    assert lines[0] == "For customer c000003, offline: from what the customer buys (personal)"
+    assert lines[1] == f"Release {NAME}, data up to 2020-07-27"
+    head, *rows = lines[3:]
+    assert head.split() == ["name", "item", "score", *COMPONENTS, "reason"]
+    assert len(rows) == 12
+    assert {row[head.index("reason") - 2 :][:2] for row in rows} == {"  "}
+    assert all("%" in row for row in rows)
+
+
+def test_text_names_what_the_release_does_not_know(home: Path) -> None:
+    assert "Not in this release: nope" in succeed(home, "recommend", "--basket", "nope")
+
+
+def test_no_control_character_reaches_a_terminal(home: Path) -> None:
+    """The release has a name that turns a terminal red, and so has the request."""
+    text = succeed(home, "recommend", "\x1b[2Jwho", "-k", "40", "--basket", "no\x07pe")
+    assert "�[31mred�" in text
+    assert "�[2Jwho" in text
+    assert all(c.isprintable() for c in text.replace("\n", ""))
+    assert "\x1b" not in fail("/nowhere/\x1b[2J", "recommend")
+
+
+def test_json_keeps_every_character(home: Path) -> None:
+    text = succeed(home, "recommend", "-k", "40", "--json")
+    assert "\x1b[31mred\x07" in {item["name"] for item in json.loads(text)["items"]}
+
+
+@pytest.mark.parametrize("arguments", [["-k", "0"], ["-k", "1001"]])
+def test_k_out_of_range_is_an_error(home: Path, arguments: list[str]) -> None:
+    assert "allowed: 1 to 1000" in fail(home, "recommend", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recommend", "--channel", "phone"],
+        ["recommend", "-k", "many"],
+        ["recommend", "--basket", '"open'],
+        ["recommend", "a", "b"],
+        ["install"],
+        ["dance"],
+    ],
+)
+def test_wrong_usage_exits_2(home: Path, arguments: list[str]) -> None:
+    result = kiosk(home, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+# --- status
+
+
+def test_the_json_status_is_one_document_of_schema_1(home: Path) -> None:
+    document = json.loads(succeed(home, "status", "--json"))
+    assert document["schema"] == 1
+    assert document["home"] == str(home)
+    assert (document["release"], document["previous"]) == (NAME, None)
+    assert (document["format"], document["encoder"], document["embedding_size"]) == (
+        1,
+        "history",
+        8,
+    )
+    assert document["counts"]["items"] == 40
+    age = (datetime.now(UTC).date() - date(2020, 7, 27)).days
+    assert document["data"]["from"] == "2020-07-01"
+    assert age - 1 <= document["data"]["age_days"] <= age
+    assert document["files"] == {
+        name: (home / name).stat().st_size for name in ("state.db", f"gen/{NAME}.db")
+    }
+    assert document["installed_at"].endswith("Z")
+
+
+def test_status_text_has_a_fact_per_line(home: Path) -> None:
+    lines = succeed(home, "status").splitlines()
+    facts = dict(line.split("  ", 1) for line in lines)
+    assert facts["release"].strip() == NAME
+    assert len({len(line) - len(line.split("  ", 1)[1].lstrip()) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("command", ["status", "recommend"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_without_a_release_the_next_command_is_told(
+    tmp_path: Path, command: str, options: list[str]
+) -> None:
+    home = tmp_path / "my home"
+    expected = (
+        f"no release is installed in {home}; install one: c2rec-kiosk --home '{home}' install"
+    )
+    assert expected in fail(home, command, *options)
+
+
+@pytest.mark.parametrize("file", ["state.db", f"gen/{NAME}.db"])
+@pytest.mark.parametrize("damage", ["removed", "no SQLite", "a folder"])
+def test_a_damaged_home_is_one_clear_error(
+    made: Path, tmp_path: Path, file: str, damage: str
+) -> None:
+    home = shutil.copytree(made / "home", tmp_path / "home")
+    (home / file).unlink()
+    if damage == "no SQLite":
+        (home / file).write_text("no database" * 99)
+    elif damage == "a folder":
+        (home / file).mkdir()
+    for command in ("status", "recommend"):
+        assert "c2rec-kiosk --home" in fail(home, command)
+
+
+def test_the_previous_release_answers_with_a_warning(made: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(made / "home", tmp_path / "home")
+    make_release(tmp_path / "new", name="new")
+    install(tmp_path / "new", home)
+    (home / "gen" / "new.db").unlink()
+    result = kiosk(home, "recommend", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["release"] == NAME
+    assert result.stderr.startswith("Warning: can't read the release's cache")
+
+
+# --- install
+
+
+def test_install_says_what_it_did(made: Path, tmp_path: Path) -> None:
+    assert succeed(tmp_path, "install", str(made / "bundle")) == f"Release {NAME} is active.\n"
+    again = succeed(tmp_path, "install", str(made / "bundle"))
+    assert again == f"Release {NAME} is active already; nothing to do.\n"
+    make_release(tmp_path / "new", name="new")
+    text = succeed(tmp_path, "install", str(tmp_path / "new"))
+    assert text == f"Release new is active, was {NAME}.\n"
+
+
+def test_a_bad_bundle_is_one_clear_error(tmp_path: Path) -> None:
+    assert "is not a folder with a bundle" in fail(tmp_path / "home", "install", "/no/such\x1b")
+    (tmp_path / "file").touch()
+    make_release(tmp_path / "bundle")
+    assert "can't write to the home folder" in fail(
+        tmp_path / "file", "install", str(tmp_path / "bundle")
+    )
+
+
+# --- help
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["install", "-h"], ["recommend", "--help"]])
+def test_every_command_helps(home: Path, arguments: list[str]) -> None:
+    assert "Usage: " in succeed(home, *arguments)
+
+
+def test_the_version_is_the_package_s(home: Path) -> None:
+    assert succeed(home, "--version").startswith("c2rec-kiosk, version ")
