@@ -22,3 +22,7 @@ run c2rec-export check "$OUT/bundle" --against "$OUT/run"
 say "The store: a kiosk installs the release and answers, with no network"
 run c2rec-kiosk --home "$OUT/kiosk" install "$OUT/bundle"
 run c2rec-kiosk --home "$OUT/kiosk" status
+run c2rec-kiosk --home "$OUT/kiosk" recommend C0000001 -k 5
+run c2rec-kiosk --home "$OUT/kiosk" recommend C0000001 -k 5 --channel online
+run c2rec-kiosk --home "$OUT/kiosk" recommend --basket P0000003,P0000014 -k 5
+run c2rec-kiosk --home "$OUT/kiosk" recommend somebody-new -k 5

@@ -80,6 +80,13 @@ def test_training_is_distinct_purchases_sorted_with_last_day_and_units() -> None
     assert len(parts.valid.items) == len(parts.test.items) == 0
 
 
+def test_training_is_sorted_by_channel_before_item() -> None:
+    rows: list[Row] = [("a", "x", "online", 0), ("a", "y", "offline", 0)]
+    parts = split(dataset(rows), test_days=0, valid_days=0, min_interactions=1)
+    assert parts.train.channels.tolist() == [0, 1]
+    assert parts.train.items.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("hour", [0, 23])
 def test_periods_are_utc_days_counted_from_the_last(hour: int) -> None:
     rows = BOTH + [("a", "x", "online", day) for day in (3, 4, 5, 6, 9)]
