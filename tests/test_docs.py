@@ -44,7 +44,19 @@ def write_kaggle(folder: Path) -> None:
         sales_channel_id=pl.when(pl.col("channel") == "offline").then(1).otherwise(2),
     ).write_csv(folder / "transactions_train.csv")
     items = pl.read_parquet(folder / "simulated" / "items.parquet")
-    names = ["prod_name", "product_type_name", "product_group_name", "graphical_appearance_name", "colour_group_name", "department_name", "index_name", "index_group_name", "section_name", "garment_group_name", "detail_desc"]
+    names = [
+        "prod_name",
+        "product_type_name",
+        "product_group_name",
+        "graphical_appearance_name",
+        "colour_group_name",
+        "department_name",
+        "index_name",
+        "index_group_name",
+        "section_name",
+        "garment_group_name",
+        "detail_desc",
+    ]
     columns = {name: pl.col("product_type") for name in names}
     items.select(article_id=article, **columns).write_csv(folder / "articles.csv")
 
