@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from c2rec.runtime.install import install
 from c2rec.runtime.manifest import parse_manifest
 from tests.homes import assert_old_serves, make_homes
 from tests.release import Release, change_tensor, make_release, reseal
-from tests.spoiled import BAD, flip_a_byte
+from tests.spoiled import BAD, flip_a_byte, set_value
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,13 @@ def test_a_bad_bundle_is_refused_and_the_old_release_serves_on(place: Path, what
     with pytest.raises(ReleaseError, match=message):
         install(place / "new", place / "home")
     assert_old_serves(place / "home")
+
+
+def test_the_place_of_a_bad_value_is_told_in_a_later_block_too(tmp_path: Path) -> None:
+    make_release(tmp_path / "bundle", customers=2100)
+    set_value("customers", "components", (2099, 1, 3), np.nan)(tmp_path / "bundle")
+    with pytest.raises(ReleaseError, match=r"'components' at \[2099, 1, 3\] is nan"):
+        read_bundle(tmp_path / "bundle")
 
 
 def test_a_bad_bundle_leaves_no_home_behind(place: Path) -> None:

@@ -36,7 +36,8 @@ def place(made: Path, tmp_path: Path) -> Path:
 
 
 def test_every_array_and_customer_comes_back_as_released(tmp_path: Path) -> None:
-    release = make_release(tmp_path / "bundle", items=300, customers=2100)  # two blocks
+    # more than one piece of every matrix, and more than one block of customers
+    release = make_release(tmp_path / "bundle", items=70_000, customers=2100, size=32)
     install(release.folder, tmp_path / "home")
     cache = Cache(generation_path(tmp_path / "home", OLD))
     for name, values in release.items.items():
@@ -50,7 +51,7 @@ def test_every_array_and_customer_comes_back_as_released(tmp_path: Path) -> None
         channels = customer.history_channels.tolist()
         bought = list(zip(customer.history_items.tolist(), channels, strict=True))
         assert bought == release.history(row)
-    assert cache.item_row("été") == 299
+    assert cache.item_row("été") == 69_999
     assert cache.manifest == read_bundle(release.folder).manifest
     cache.close()
 
@@ -96,6 +97,13 @@ def test_installing_the_active_release_repairs_it(place: Path, damage: str) -> N
         path.write_bytes(content)
     assert install(place / "old", place / "home").changed
     assert_old_serves(place / "home")
+
+
+def test_repairing_the_active_release_keeps_the_previous_one(place: Path) -> None:
+    install(place / "new", place / "home")
+    generation_path(place / "home", NEW).unlink()
+    installed = install(place / "new", place / "home")
+    assert (installed.release, installed.previous) == (NEW, OLD)
 
 
 def test_a_reader_of_a_removed_generation_goes_on(place: Path) -> None:
