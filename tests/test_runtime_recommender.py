@@ -14,7 +14,7 @@ from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import NotInstalledError, RequestError
 from c2rec.runtime.install import install
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.reasons import BASKET, CATALOGUE, personal_reason
+from c2rec.runtime.reasons import BASKET, CATALOGUE
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.scorer import Encoder, Scorer
@@ -263,26 +263,6 @@ def test_an_id_that_is_not_unicode_is_unknown(recommender: Recommender) -> None:
 
 
 # --- reasons
-
-
-@pytest.mark.parametrize(
-    ("attention", "bought", "reason"),
-    [
-        ((0.5, 0.3, 0.2), (1, 1, 1), "like what you buy in the store and online"),
-        ((0.5, 0.5, 0.0), (1, 1, 0), "like what you buy in the store"),
-        ((0.9, 0.0, 0.1), (1, 0, 1), "like what you buy online"),
-        ((0.2, 0.5, 0.3), (1, 1, 1), "like what you buy in the store"),
-        ((0.2, 0.3, 0.5), (1, 1, 1), "like what you buy online"),
-        # only the basket is from the store
-        ((0.2, 0.5, 0.3), (1, 0, 1), "goes with what is in the basket"),
-        ((0.2, 0.3, 0.5), (0, 0, 0), "goes with what is in the basket"),
-        ((1.0, 0.0, 0.0), (1, 0, 0), "like what you buy"),
-    ],
-)
-def test_a_reason_is_true_of_the_customer(
-    attention: tuple[float, ...], bought: tuple[int, ...], reason: str
-) -> None:
-    assert personal_reason(attention, [bool(flag) for flag in bought]) == reason
 
 
 def test_who_only_buys_online_is_told_so(recommender: Recommender) -> None:
