@@ -8,8 +8,8 @@ personal
 basket
     No such customer, but an item of the basket is known, and the release can encode it.
 store-popular
-    Something that may be shown has been sold in the channel. What has not been sold follows, in
-    the order of item ids.
+    The model has nothing to go by, or can't be run, and something that may be shown has been sold
+    in the channel. What has not been sold follows, in the order of item ids.
 catalogue
     The items in the order of their ids.
 
@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import HomeError, RequestError
+from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
@@ -52,12 +52,15 @@ class Recommender:
 
     Args:
         cache: an open release.
-        fallback: why the active release could not be opened, where this is the previous one.
+        warnings: what an operator should know already.
+
+    Attributes:
+        warnings: what went wrong so far and was answered in spite of, for an operator to read.
     """
 
-    def __init__(self, cache: Cache, *, fallback: HomeError | None = None) -> None:
+    def __init__(self, cache: Cache, *, warnings: Sequence[str] = ()) -> None:
         self._cache = cache
-        self.fallback = fallback
+        self.warnings = list(warnings)
 
     @classmethod
     def open(cls, home: Path) -> "Recommender":
@@ -77,7 +80,7 @@ class Recommender:
                 cache = Cache(generation_path(home, state.previous.release))
             except HomeError:
                 raise error from None  # the active release is what an operator must repair
-            return cls(cache, fallback=error)
+            return cls(cache, warnings=[f"{error}; answering from the previous release"])
 
     def close(self) -> None:
         """Close the release."""
@@ -109,23 +112,29 @@ class Recommender:
 
         Raises:
             RequestError: k or the channel is not allowed.
-            ReleaseError: onnxruntime can't run the release's graphs.
-            HomeError: the release's cache is damaged.
+            HomeError: the release's cache is so damaged that popularity can't be read either.
         """
         started = time.perf_counter()
         if not 1 <= k <= MAX_K:
             raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
         if channel not in get_args(Channel):
             raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
-        customer = None if customer_id is None else self._cache.customer(customer_id)
-        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-        in_basket = np.unique(np.array([r for r in rows.values() if r is not None], np.int64))
-        left_out = in_basket
-        if customer is not None:
-            here = customer.history_channels == CHANNELS.index(channel)  # (n,)
-            left_out = np.union1d(in_basket, customer.history_items[here])
-
-        tier, items = self._answer(customer, in_basket, left_out, k, channel)
+        rows: dict[str, int | None] = {}
+        left_out = _NO_ROWS
+        found = None
+        try:
+            customer = None if customer_id is None else self._cache.customer(customer_id)
+            rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
+            known = [row for row in rows.values() if row is not None]
+            left_out = in_basket = np.unique(np.array(known, np.int64))
+            if customer is not None:
+                here = customer.history_channels == CHANNELS.index(channel)  # (n,)
+                left_out = np.union1d(in_basket, customer.history_items[here])
+            found = self._modelled(customer, in_basket, left_out, k, channel)
+        except (HomeError, ReleaseError) as error:
+            # A shopper is waiting: what sells is still an answer, and says that it is one.
+            self.warnings.append(f"{error}; answering by popularity")
+        tier, items = found or self._popular(left_out, k, channel)
         return Answer(
             customer_id=customer_id,
             channel=channel,
@@ -136,14 +145,15 @@ class Recommender:
             elapsed_ms=(time.perf_counter() - started) * 1000,
         )
 
-    def _answer(
+    def _modelled(
         self,
         customer: Customer | None,
         in_basket: _Rows,
         left_out: _Rows,
         k: int,
         channel: Channel,
-    ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
+    ) -> tuple[Tier, tuple[RecommendedItem, ...]] | None:
+        """Answer from the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
             if len(in_basket) and self._can_encode:
                 components, has = self._encode(customer, in_basket, channel)
@@ -156,7 +166,7 @@ class Recommender:
             components, has = self._encode(None, in_basket, channel)
             if found := self._scored(components, has, [False] * 3, left_out, k, channel):
                 return "basket", found
-        return self._popular(left_out, k, channel)
+        return None
 
     def _scored(
         self,

@@ -111,10 +111,9 @@ def recommend(
     items = _split(basket)
     recommender = Recommender.open(home)
     try:
-        if recommender.fallback:
-            warning = f"Warning: {recommender.fallback}; answering from the previous release"
-            click.echo(plain(warning), err=True)
         answer = recommender.recommend(customer, basket=items, k=k, channel=channel)
+        for warning in recommender.warnings:
+            click.echo(plain(f"Warning: {warning}"), err=True)
         data_to = recommender.manifest.data_to
     finally:
         recommender.close()

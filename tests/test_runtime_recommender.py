@@ -1,6 +1,8 @@
 """What is recommended, to whom, from where, and why."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +289,32 @@ def test_an_unknown_channel_is_refused(recommender: Recommender) -> None:
 def test_a_home_without_release_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(NotInstalledError, match=r"no release is installed .* install BUNDLE"):
         Recommender.open(tmp_path)
+
+
+# --- always
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        ("UPDATE graphs SET onnx = x'6a756e6b' WHERE name = 'scorer.onnx'", "scorer.onnx"),
+        ("DELETE FROM chunks WHERE name = 'item_embeddings'", "item_embeddings"),
+        ("UPDATE customers SET components = x'00'", "damaged"),
+        ("DROP TABLE customers", "no such table: customers"),
+    ],
+)
+def test_what_the_model_needs_is_damaged_and_the_shopper_is_answered_all_the_same(
+    release: Release, tmp_path: Path, damage: str, named: str
+) -> None:
+    install(release.folder, tmp_path)
+    path = generation_path(tmp_path, release.manifest.release)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(damage)
+    recommender = Recommender.open(tmp_path)
+    answer = recommender.recommend("c000003", k=5)
+    recommender.close()
+    assert answer.tier == "store-popular"
+    assert len(answer.items) == 5
+    (warning,) = recommender.warnings
+    assert named in warning
+    assert warning.endswith("answering by popularity")
