@@ -8,7 +8,8 @@
 | `items` | item id, name and metadata by row |
 | `customers` | a customer's embeddings and history, in one row |
 
-``build.py`` writes it. numpy is imported only where an array is read, so that a report stays quick.
+``build.py`` writes it. numpy is imported where an array is read, and the manifest parsed where it
+is asked for, so that a report stays quick.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from c2rec.runtime.disk import home_errors, install_command
 from c2rec.runtime.errors import HomeError, ReleaseError
-from c2rec.runtime.manifest import Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +29,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from c2rec.runtime.manifest import Manifest
 
-@dataclass(frozen=True, slots=True)
-class Customer:
-    """What a release knows of one customer."""
+
+class Customer(NamedTuple):
+    """What a release knows of one customer.
+
+    A named tuple, for a dataclass takes most of a millisecond to make and ``status`` imports this.
+    """
 
     components: npt.NDArray[np.float32]
     """(3, d)"""
@@ -64,7 +67,7 @@ class Cache:
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
             self._db = sqlite3.connect(uri, uri=True)
             try:
-                self.manifest: Manifest = parse_manifest(self._one("SELECT json FROM manifest"))
+                self._manifest_json = self._one("SELECT json FROM manifest")
             except BaseException:
                 self._db.close()
                 raise
@@ -72,6 +75,21 @@ class Cache:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def manifest(self) -> Manifest:
+        """The release's manifest."""
+        from c2rec.runtime.manifest import parse_manifest
+
+        with self._reading():
+            return parse_manifest(self._manifest_json)
+
+    def manifest_document(self) -> dict[str, Any]:
+        """The release's manifest.json as it was checked at the install, parsed alone."""
+        import json
+
+        with self._reading():
+            document: dict[str, Any] = json.loads(self._manifest_json)
+        return document
 
     def graph(self, name: str) -> bytes:
         """Content of ``scorer.onnx`` or ``encoder.onnx``."""

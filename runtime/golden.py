@@ -29,7 +29,9 @@ def check_golden(cache: Cache) -> None:
     golden |= {name: cache.array(f"golden/{name}") for name in ("top_items", "top_scores")}
     attention = cache.array("golden/top_attention")  # (2, g, k, 3)
     has = golden["has"].astype(np.bool_)
-    if cache.manifest.encoder == "history":
+    manifest = cache.manifest()
+    items = manifest.counts.items
+    if manifest.encoder == "history":
         _check_encoder(cache, golden["components"], has)
     scorer = Scorer(cache)
     # One customer at a time: scores of all of them together could be gigabytes.
@@ -38,8 +40,8 @@ def check_golden(cache: Cache) -> None:
         for channel, channel_name in enumerate(CHANNELS):
             where = f"golden customer {row}, channel {channel_name}"
             scores, alphas = scorer.score(golden["components"][one], has[one], channel)
-            _check_shape(where, scores, (1, cache.manifest.counts.items))
-            _check_shape(where, alphas, (1, 3, cache.manifest.counts.items))
+            _check_shape(where, scores, (1, items))
+            _check_shape(where, alphas, (1, 3, items))
             expected_items = golden["top_items"][channel, row]  # (k,)
             expected = golden["top_scores"][channel, row]  # (k,)
             _check_close(f"{where}: scores", scores[0][expected_items], expected)

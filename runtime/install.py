@@ -90,7 +90,7 @@ def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:
             return False
     cache = Cache(path)
     try:
-        return cache.manifest.files == bundle.manifest.files
+        return cache.manifest().files == bundle.manifest.files
     finally:
         cache.close()
 

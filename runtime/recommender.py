@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
-from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
-from c2rec.runtime.records import CHANNELS, Answer, Attention, Channel, RecommendedItem, Tier
+from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import read_state
 
 if TYPE_CHECKING:
@@ -55,11 +55,16 @@ class Recommender:
         warnings: what an operator should know already.
 
     Attributes:
+        manifest: of the release that answers.
         warnings: what went wrong so far and was answered in spite of, for an operator to read.
+
+    Raises:
+        HomeError: the cache's manifest is damaged.
     """
 
     def __init__(self, cache: Cache, *, warnings: Sequence[str] = ()) -> None:
         self._cache = cache
+        self.manifest = cache.manifest()
         self.warnings = list(warnings)
 
     @classmethod
@@ -85,11 +90,6 @@ class Recommender:
     def close(self) -> None:
         """Close the release."""
         self._cache.close()
-
-    @property
-    def manifest(self) -> Manifest:
-        """Manifest of the release that answers."""
-        return self._cache.manifest
 
     def recommend(
         self,

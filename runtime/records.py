@@ -1,9 +1,8 @@
-"""The words and records that training, export, runtime and kiosk share.
+"""The words that training, export, runtime and kiosk share.
 
 Nothing here imports numpy or onnxruntime, so that a command that only reports stays quick.
 """
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Channel: TypeAlias = Literal["offline", "online"]
@@ -18,42 +17,3 @@ COMPONENTS: tuple[Component, Component, Component] = ("shared", "offline", "onli
 
 TIERS: tuple[Tier, ...] = ("personal", "basket", "store-popular", "catalogue")
 """Where an answer can come from, best first; a request falls through to the first that can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """α over a customer's components for one item: three weights ≥ 0 that sum to 1.
-
-    All three are 0 where no component took part, as in an answer by popularity.
-    """
-
-    shared: float
-    offline: float
-    online: float
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendedItem:
-    """One item of an answer."""
-
-    item_id: str
-    name: str
-    """What to show a person; the item id where the release has no name."""
-    score: float
-    """The model's score in the tiers personal and basket, units sold in store-popular, else 0."""
-    reason: str
-    attention: Attention
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a kiosk answers to one request: items, best first, and where they come from."""
-
-    customer_id: str | None
-    channel: Channel
-    tier: Tier
-    release: str
-    items: tuple[RecommendedItem, ...]
-    unknown_items: tuple[str, ...]
-    """Items of the basket that the release doesn't know; they took no part."""
-    elapsed_ms: float

@@ -134,9 +134,10 @@ def status(home: Path, as_json: bool) -> None:
 
     state = read_state(home)
     cache = Cache(generation_path(home, state.active.release))
+    manifest = cache.manifest_document()
     cache.close()
     with home_errors(f"can't read the home folder {home}"):
-        document = status_document(home, state, cache.manifest)
+        document = status_document(home, state, manifest)
     if as_json:
         _echo_json(document)
     else:

@@ -1,14 +1,14 @@
 """Answers and states as documents for programs and as text for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2rec.runtime.records import COMPONENTS, Answer, Tier
+from c2rec.runtime.records import COMPONENTS, Tier
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import Manifest
+    from c2rec.runtime.answer import Answer
     from c2rec.runtime.state import State
 
 SCHEMA = 1
@@ -30,7 +30,7 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-def answer_document(answer: Answer) -> dict[str, Any]:
+def answer_document(answer: "Answer") -> dict[str, Any]:
     """Make the JSON document of an answer."""
     return {
         "schema": SCHEMA,
@@ -53,7 +53,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def answer_text(answer: Answer, data_to: str) -> str:
+def answer_text(answer: "Answer", data_to: str) -> str:
     """Lay an answer out as a head line and a table.
 
     Args:
@@ -82,29 +82,27 @@ def answer_text(answer: Answer, data_to: str) -> str:
     return "\n".join(lines)
 
 
-def status_document(home: Path, state: "State", manifest: "Manifest") -> dict[str, Any]:
-    """Make the JSON document of a home: its active release, how old it is, what it takes."""
+def status_document(home: Path, state: "State", manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the JSON document of a home: its active release, how old it is, what it takes.
+
+    Args:
+        home: the kiosk's folder.
+        state: which releases it has.
+        manifest: the active release's manifest.json, parsed; it was checked at the install.
+    """
     import sqlite3
 
     files = [home / "state.db", *sorted((home / "gen").glob("*.db"))]
-    age = datetime.now(UTC).date() - date.fromisoformat(manifest.data_to)
-    counts = manifest.counts
+    days = manifest["data"]
+    age = datetime.now(UTC).date() - date.fromisoformat(days["to"])
+    known = ("format", "producer", "encoder", "embedding_size", "counts", "created_at")
     return {
         "schema": SCHEMA,
         "home": str(home),
         "release": state.active.release,
         "previous": state.previous.release if state.previous else None,
-        "format": manifest.format,
-        "producer": manifest.producer,
-        "encoder": manifest.encoder,
-        "embedding_size": manifest.embedding_size,
-        "counts": {
-            "items": counts.items,
-            "customers": counts.customers,
-            "interactions": counts.interactions,
-        },
-        "data": {"from": manifest.data_from, "to": manifest.data_to, "age_days": age.days},
-        "created_at": manifest.created_at,
+        **{name: manifest[name] for name in known},
+        "data": {"from": days["from"], "to": days["to"], "age_days": age.days},
         "installed_at": state.active.installed_at,
         "files": {str(p.relative_to(home)): p.stat().st_size for p in files if p.is_file()},
         "sqlite": sqlite3.sqlite_version,
