@@ -11,6 +11,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q runtime store_kiosk train export # pip does so for a wheel alone
 	touch $@
 
 # A simulated retailer, a trained model, a release, a kiosk, and its answers.
