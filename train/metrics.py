@@ -74,10 +74,12 @@ def evaluate_channel(
     """
     chosen = targets.channels == channel
     pairs = targets.customers[chosen].astype(np.int64) * index.items + targets.items[chosen]
-    bought = index.purchases.channels == channel
-    seen = index.purchases.customers[bought].astype(np.int64) * index.items
-    seen += index.purchases.items[bought]
-    wanted: Rows = np.setdiff1d(pairs, seen) if new_only else np.unique(pairs)
+    wanted: Rows = np.unique(pairs)
+    if new_only:
+        bought, _ = index.of(np.unique(targets.customers[chosen]).astype(np.int64))
+        bought = bought[index.purchases.channels[bought] == channel]
+        seen = index.purchases.customers[bought].astype(np.int64) * index.items
+        wanted = np.setdiff1d(wanted, seen + index.purchases.items[bought])
     customers, wanted_per_customer = np.unique(wanted // index.items, return_counts=True)
     metrics = ChannelMetrics(customers, *(np.zeros(len(customers)) for _ in range(3)))
     discounts = 1 / np.log2(np.arange(k) + 2)  # (k,)
