@@ -42,7 +42,8 @@ def errors_to_exit(extra: str) -> Iterator[None]:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(f"Error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        what = error.filename or "can't read or write, perhaps standard output"
+        click.echo(f"Error: {what}: {error.strerror or error}", err=True)
         sys.exit(1)
 
 
@@ -231,6 +232,9 @@ def fit(
     Stopped with Ctrl-C or killed, the same command goes on where it was, and ends with the same
     weights as if it had never stopped.
     """
+    # threads that spin at every barrier starve each other where a core is taken by others; has to
+    # be said before torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from c2rec.train import loop, run
     from c2rec.train.model import ModelConfig
     from c2rec.train.report import ConsoleReporter
@@ -278,9 +282,10 @@ def _open_run(out: Path, config: "RunConfig", *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
     from c2rec.train import run
 
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
+        if not (out / run.CONFIG).exists():  # never delete or mix with what is no run of ours
+            raise RunError(f"{out}: is not empty and holds no run; choose another --out")
         if restart:
-            run.read_config(out)  # never delete what is no run of ours
             for name in (run.CHECKPOINT, run.MODEL, run.CONFIG):
                 (out / name).unlink(missing_ok=True)
         else:
