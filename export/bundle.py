@@ -23,7 +23,7 @@ from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
 from c2rec.runtime.tensors import GOLDEN_K, Array
 from c2rec.train.batches import PurchaseIndex, Rows
-from c2rec.train.checkpoint import write_bytes
+from c2rec.train.files import write_bytes
 from c2rec.train.model import C2Rec, Histories
 from c2rec.train.run import Run
 from c2rec.train.split import Purchases, all_history

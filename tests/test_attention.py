@@ -9,8 +9,8 @@ import torch
 
 from c2rec.runtime.records import CHANNELS
 from c2rec.train import loop
-from c2rec.train.model import ModelConfig
-from c2rec.train.run import RunConfig, SplitConfig, TrainingConfig, load_run, prepare, write_config
+from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConfig, write_config
+from c2rec.train.run import load_run, prepare
 from c2rec.train.simulate import Truth, read_truth, simulate, true_shared_weight
 from c2rec.train.transactions import read_dataset
 from tests.quiet import QuietReporter

@@ -116,26 +116,8 @@ def test_every_command_and_option_has_help(program: str) -> None:
     for name, command in commands(group):
         assert command.help, name
         for parameter in command.params:
-            if isinstance(parameter, click.Option) and parameter.name not in _OBVIOUS:
+            if isinstance(parameter, click.Option):
                 assert parameter.help, f"{program} {name} {parameter.opts}"
-
-
-_OBVIOUS = {
-    "seed",
-    "customers",
-    "items",
-    "days",
-    "epochs",
-    "k",
-    "valid_days",
-    "test_days",
-    "batch_size",
-    "embedding_size",
-    "learning_rate",
-    "weight_decay",
-    "class_weight",
-    "attention_weight",
-}
 
 
 def test_links_of_documents_lead_somewhere() -> None:

@@ -21,17 +21,17 @@ from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.train import loop
-from c2rec.train.metrics import evaluate_channel
-from c2rec.train.model import C2Rec, EncoderName, ModelConfig
-from c2rec.train.run import (
-    Run,
+from c2rec.train.config import (
+    EncoderName,
+    ModelConfig,
     RunConfig,
     SplitConfig,
     TrainingConfig,
-    load_run,
-    prepare,
     write_config,
 )
+from c2rec.train.metrics import evaluate_channel
+from c2rec.train.model import C2Rec
+from c2rec.train.run import Run, load_run, prepare
 from c2rec.train.simulate import simulate
 from c2rec.train.transactions import read_dataset
 from tests.quiet import QuietReporter

@@ -17,17 +17,15 @@ from c2rec.runtime.errors import DataError, RunError
 from c2rec.train import loop
 from c2rec.train.batches import PurchaseIndex, hold_out, whole
 from c2rec.train.checkpoint import read_tensors
-from c2rec.train.model import EncoderName, ModelConfig
-from c2rec.train.run import (
-    CHECKPOINT,
-    MODEL,
+from c2rec.train.config import (
+    EncoderName,
+    ModelConfig,
     RunConfig,
     SplitConfig,
     TrainingConfig,
-    load_run,
-    prepare,
     write_config,
 )
+from c2rec.train.run import CHECKPOINT, MODEL, load_run, prepare
 from c2rec.train.simulate import simulate
 from c2rec.train.transactions import read_dataset
 from tests.quiet import QuietReporter

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.config import HoldOut
 from c2rec.train.model import Histories
 from c2rec.train.split import Purchases
 
@@ -20,16 +21,6 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 _ORDER, _HOLD_OUT, _NEGATIVES = 0, 1, 2
 """Last word of a generator's seed: what it draws."""
-
-
-@dataclass(frozen=True, slots=True)
-class HoldOut:
-    """How much of a customer's history is hidden and has to be predicted in one step."""
-
-    low: float = 0.3
-    """Each customer's share is uniform between this …"""
-    high: float = 0.9
-    """… and this."""
 
 
 @dataclass(frozen=True, slots=True)

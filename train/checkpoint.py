@@ -4,7 +4,6 @@ Nothing is pickled, so opening a run never runs code from it.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from c2rec.runtime.errors import RunError
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: after a crash the old bytes or the new ones are there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+from c2rec.train.files import write_bytes
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

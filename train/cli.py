@@ -11,17 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 import click
 
 from c2rec.runtime.errors import C2RecError, MissingExtraError, RunError
-
-if TYPE_CHECKING:
-    from c2rec.train.run import RunConfig
+from c2rec.train.config import (
+    CONFIG,
+    EncoderName,
+    ModelConfig,
+    ObjectiveChoice,
+    ObjectiveName,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+    read_config,
+    write_config,
+)
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_SPLIT, _MODEL, _TRAINING = SplitConfig(), ModelConfig(), TrainingConfig()
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 
@@ -47,7 +57,7 @@ def errors_to_exit(extra: str) -> Iterator[None]:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="c2rec")
 def cli() -> None:
     """Train C2Rec on purchases from a store and a web shop."""
@@ -61,10 +71,12 @@ def main() -> None:
 
 @cli.command()
 @click.option("--out", type=_FOLDER, required=True, help="Folder to write the dataset to.")
-@click.option("--customers", type=click.IntRange(1, 10_000_000), default=2000, show_default=True)
-@click.option("--items", type=click.IntRange(20, 1_000_000), default=600, show_default=True)
-@click.option("--days", type=click.IntRange(1, 3650), default=60, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--customers", type=click.IntRange(1, 10_000_000), default=2000, help="How many.")
+@click.option("--items", type=click.IntRange(20, 1_000_000), default=600, help="How many.")
+@click.option("--days", type=click.IntRange(1, 3650), default=60, help="Length of the period.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, help="The same seed gives the same files."
+)
 @click.option("--shuffle-channels", is_flag=True, help="Placebo: permute the channel labels.")
 @click.option("--force", is_flag=True, help="Replace a dataset that is there.")
 def simulate(
@@ -103,7 +115,6 @@ def simulate(
     "--item",
     type=click.Choice(["product", "article"]),
     default="product",
-    show_default=True,
     help="product: articles that differ in colour or size alone are one item.",
 )
 @click.option("--force", is_flag=True, help="Replace a dataset that is there.")
@@ -155,51 +166,83 @@ def validate(data: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("data", type=_FOLDER)
 @click.option("--out", type=_FOLDER, required=True, help="Folder of the run.")
-@click.option("--valid-days", type=click.IntRange(0), default=7, show_default=True)
-@click.option("--test-days", type=click.IntRange(0), default=7, show_default=True)
+@click.option(
+    "--valid-days",
+    type=click.IntRange(0),
+    default=_SPLIT.valid_days,
+    help="Days before the test period that decide when to stop; 0 for none.",
+)
+@click.option(
+    "--test-days",
+    type=click.IntRange(0),
+    default=_SPLIT.test_days,
+    help="Last days of the data, kept for evaluate; 0 to train on all.",
+)
 @click.option(
     "--min-interactions",
     type=click.IntRange(1),
-    default=5,
-    show_default=True,
+    default=_SPLIT.min_interactions,
     help="Customers and items with fewer training purchases are left out.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), default=_TRAINING.seed, help="Of every random choice."
+)
 @click.option(
     "--encoder",
-    type=click.Choice(["history", "table"]),
-    default="history",
-    show_default=True,
+    type=click.Choice(get_args(EncoderName)),
+    default=_MODEL.encoder,
     help="history embeds what a customer bought and serves new ones; table learns a row each.",
 )
 @click.option(
     "--objective",
-    type=click.Choice(["auto", "softmax", "sampled-softmax", "bce", "bpr"]),
-    default="auto",
-    show_default=True,
+    type=click.Choice(["auto", *get_args(ObjectiveName)]),
+    default=_TRAINING.objective,
     help="auto: softmax up to 20,000 items, sampled-softmax beyond.",
 )
-@click.option("--embedding-size", type=click.IntRange(1, 4096), default=64, show_default=True)
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.003, show_default=True
+    "--embedding-size",
+    type=click.IntRange(1, 4096),
+    default=_MODEL.embedding_size,
+    help="d, of every embedding.",
 )
-@click.option("--weight-decay", type=click.FloatRange(0), default=0.05, show_default=True)
-@click.option("--class-weight", type=click.FloatRange(0), default=0.3, show_default=True)
-@click.option("--attention-weight", type=click.FloatRange(0), default=0.01, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=_TRAINING.learning_rate,
+    help="Of AdamW.",
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(0),
+    default=_TRAINING.weight_decay,
+    help="Of AdamW, on embeddings and matrices.",
+)
+@click.option(
+    "--class-weight",
+    type=click.FloatRange(0),
+    default=_TRAINING.class_weight,
+    help="Weight of telling apart offline, online and both.",
+)
+@click.option(
+    "--attention-weight",
+    type=click.FloatRange(0),
+    default=_TRAINING.attention_weight,
+    help="Weight of pulling attention to the component of the channels bought in.",
+)
 @click.option(
     "--negatives",
     type=click.IntRange(1),
-    default=2048,
-    show_default=True,
+    default=_TRAINING.negatives,
     help="Items drawn per step, where the objective draws.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=_TRAINING.batch_size, help="Customers per step."
+)
+@click.option("--epochs", type=click.IntRange(1), default=_TRAINING.epochs, help="At most so many.")
 @click.option(
     "--patience",
     type=click.IntRange(1),
-    default=8,
-    show_default=True,
+    default=_TRAINING.patience,
     help="Stop after so many epochs without a better validation NDCG@10.",
 )
 @click.option(
@@ -213,8 +256,8 @@ def fit(
     test_days: int,
     min_interactions: int,
     seed: int,
-    encoder: str,
-    objective: str,
+    encoder: EncoderName,
+    objective: ObjectiveChoice,
     embedding_size: int,
     learning_rate: float,
     weight_decay: float,
@@ -236,21 +279,18 @@ def fit(
     # be said before torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from c2rec.train import loop, run
-    from c2rec.train.model import ModelConfig
     from c2rec.train.report import ConsoleReporter
     from c2rec.train.transactions import read_dataset
 
     dataset = read_dataset(data)
-    config = run.RunConfig(
+    config = RunConfig(
         data=str(data.resolve()),
         fingerprint=dataset.fingerprint,
-        split=run.SplitConfig(valid_days, test_days, min_interactions),
-        model=ModelConfig(
-            encoder="history" if encoder == "history" else "table", embedding_size=embedding_size
-        ),
-        training=run.TrainingConfig(
+        split=SplitConfig(valid_days, test_days, min_interactions),
+        model=ModelConfig(encoder=encoder, embedding_size=embedding_size),
+        training=TrainingConfig(
             seed=seed,
-            objective=run.objective_choice(objective),
+            objective=objective,
             negatives=negatives,
             class_weight=class_weight,
             attention_weight=attention_weight,
@@ -278,18 +318,18 @@ def fit(
     click.echo(f"{out}: epoch {progress.best_epoch} of {progress.epoch} is the model")
 
 
-def _open_run(out: Path, config: "RunConfig", *, restart: bool) -> None:
+def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
-    from c2rec.train import run
-
     if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
-        if not (out / run.CONFIG).exists():  # never delete or mix with what is no run of ours
+        if not (out / CONFIG).exists():  # never delete or mix with what is no run of ours
             raise RunError(f"{out}: is not empty and holds no run; choose another --out")
         if restart:
-            for name in (run.CHECKPOINT, run.MODEL, run.CONFIG):
+            from c2rec.train.run import CHECKPOINT, MODEL
+
+            for name in (CHECKPOINT, MODEL, CONFIG):
                 (out / name).unlink(missing_ok=True)
         else:
-            before = run.read_config(out)
+            before = read_config(out)
             change = _first_difference(before, replace(config, data=before.data))
             if change:
                 raise RunError(
@@ -298,10 +338,10 @@ def _open_run(out: Path, config: "RunConfig", *, restart: bool) -> None:
                 )
             return
     out.mkdir(parents=True, exist_ok=True)
-    run.write_config(out, config)
+    write_config(out, config)
 
 
-def _first_difference(before: "RunConfig", now: "RunConfig") -> str | None:
+def _first_difference(before: RunConfig, now: RunConfig) -> str | None:
     if before.fingerprint != now.fingerprint:
         return "dataset (its files have changed)"
     for part in ("split", "model", "training"):
@@ -316,7 +356,7 @@ def _first_difference(before: "RunConfig", now: "RunConfig") -> str | None:
 @cli.command()
 @click.argument("run", type=_FOLDER)
 @click.option("--data", type=_FOLDER, help="Where the dataset is now, if it has moved.")
-@click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option("-k", type=click.IntRange(1, 1000), default=10, help="Length of the lists.")
 @_JSON
 def evaluate(run: Path, data: Path | None, k: int, as_json: bool) -> None:
     """Measure a run on its test period, beside popularity."""

@@ -36,16 +36,14 @@ from c2rec.train.checkpoint import (
     read_tensors,
     write_tensors,
 )
+from c2rec.train.config import FULL_CATALOGUE, ObjectiveName, RunConfig, TrainingConfig
 from c2rec.train.metrics import evaluate_channel
 from c2rec.train.model import C2Rec
-from c2rec.train.objectives import Candidates, ObjectiveName, batch_loss
+from c2rec.train.objectives import Candidates, batch_loss
 from c2rec.train.run import (
     CHECKPOINT,
-    FULL_CATALOGUE,
     MODEL,
     PreparedData,
-    RunConfig,
-    TrainingConfig,
     build_model,
     load_weights,
 )

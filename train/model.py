@@ -14,31 +14,15 @@ the customer's side, once.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from c2rec.runtime.records import CHANNELS, COMPONENTS
-
-EncoderName: TypeAlias = Literal["history", "table"]
+from c2rec.train.config import ModelConfig
 
 _MASKED = -1e9
 """Logit of a component without data: finite, so that a customer with none gives no NaN."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """What shapes the model."""
-
-    encoder: EncoderName = "history"
-    """``history`` sums source embeddings of what the customer bought; ``table`` learns rows."""
-    embedding_size: int = 64
-    """d, of every embedding."""
-    pooling: float = 0.5
-    """A history of n purchases is summed and divided by n to this power."""
-    shared_start: float = 2.0
-    """b_{c,shared} before training: attention starts biased towards the shared component."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ Labels come from training purchases alone.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ from torch.nn import functional
 
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.batches import Targets
+from c2rec.train.config import ObjectiveName
 from c2rec.train.model import C2Rec, Histories
-
-ObjectiveName: TypeAlias = Literal["softmax", "sampled-softmax", "bce", "bpr"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,87 +10,22 @@ A run holds no customer or item id: rows of its embeddings are rows of the vocab
 made again from the data, and the data's fingerprint makes sure that it is the same.
 """
 
-import json
-import types
-import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from c2rec.runtime.errors import DataError, RunError
 from c2rec.train.attributes import attribute_rows
-from c2rec.train.batches import HoldOut, PurchaseIndex
-from c2rec.train.checkpoint import read_tensors, write_bytes
-from c2rec.train.model import C2Rec, ModelConfig
-from c2rec.train.objectives import ObjectiveName
+from c2rec.train.batches import PurchaseIndex
+from c2rec.train.checkpoint import read_tensors
+from c2rec.train.config import RunConfig, SplitConfig, read_config
+from c2rec.train.model import C2Rec
 from c2rec.train.split import Split, split
 from c2rec.train.transactions import Dataset, read_dataset
 
-ObjectiveChoice: TypeAlias = Literal["auto"] | ObjectiveName
-
-CONFIG, MODEL, CHECKPOINT = "config.json", "model.safetensors", "checkpoint.safetensors"
-FULL_CATALOGUE = 20_000
-"""Up to so many items the objective ``auto`` is softmax over all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SplitConfig:
-    """How purchases are divided by date."""
-
-    valid_days: int = 7
-    """UTC days before the test period that decide when to stop; 0 for none."""
-    test_days: int = 7
-    """Last UTC days, kept for ``evaluate``; 0 to train on everything."""
-    min_interactions: int = 5
-    """k of the k-core over training purchases, for customers and items."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """How the model is trained."""
-
-    seed: int = 1
-    """Of the weights and of every random choice."""
-    objective: ObjectiveChoice = "auto"
-    """``auto``: softmax up to ``FULL_CATALOGUE`` items, sampled-softmax beyond."""
-    negatives: int = 2048
-    """Items drawn per step by the objectives that draw."""
-    class_weight: float = 0.3
-    """λ_cls."""
-    attention_weight: float = 0.01
-    """λ_attn."""
-    learning_rate: float = 0.003
-    """Of AdamW."""
-    weight_decay: float = 0.05
-    """Of AdamW, on embeddings and matrices."""
-    average_decay: float = 0.98
-    """Per step, of the moving average of the weights that is validated and kept."""
-    batch_size: int = 256
-    """Customers per step."""
-    epochs: int = 60
-    """At most."""
-    patience: int = 8
-    """Epochs without a better validation NDCG before stopping."""
-    hold_out: HoldOut = field(default_factory=HoldOut)
-    """For the history encoder."""
-    threads: int = 2
-    """CPU threads; part of the run, since another number rounds sums differently."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """Everything that decides what a run's weights are."""
-
-    data: str
-    """Absolute path of the dataset folder when it was fitted."""
-    fingerprint: str
-    """sha256 of the dataset's files, hex."""
-    split: SplitConfig
-    model: ModelConfig
-    training: TrainingConfig
+MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,39 +86,6 @@ def build_model(config: RunConfig, data: PreparedData) -> C2Rec:
     )
 
 
-def objective_choice(name: str) -> ObjectiveChoice:
-    """Check the name of an objective.
-
-    Raises:
-        RunError: there is none of that name.
-    """
-    return _parse(ObjectiveChoice, name, "objective: ")  # type: ignore[arg-type]  # a union of literals
-
-
-def write_config(folder: Path, config: RunConfig) -> None:
-    """Write ``config.json``."""
-    write_bytes(folder / CONFIG, (json.dumps(asdict(config), indent=2) + "\n").encode())
-
-
-def read_config(folder: Path) -> RunConfig:
-    """Read and check ``config.json``.
-
-    Raises:
-        RunError: there is none, or a field is missing, unknown or of the wrong type.
-    """
-    path = folder / CONFIG
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{folder}: not a training run, it has no {CONFIG}; make one with "
-            "'c2rec-train fit DATA --out RUN'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: can't be read: {error}") from error
-    return _parse(RunConfig, document, f"{path}: ")
-
-
 def load_run(folder: Path, data: Path | None = None) -> Run:
     """Load a fitted run with its data.
 
@@ -236,39 +138,3 @@ def load_weights(model: C2Rec, tensors: dict[str, Tensor], path: Path) -> None:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path}: doesn't fit its config.json: {error}") from error
-
-
-_T = TypeVar("_T")
-
-
-def _parse(kind: type[_T], value: Any, where: str) -> _T:
-    """Check a parsed JSON value against a dataclass or a plain type, and build it."""
-    if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise RunError(f"{where}is {value!r}, not an object")
-        hints = typing.get_type_hints(kind)
-        names = {field_.name for field_ in fields(kind)}
-        if set(value) != names:
-            odd = sorted(set(value) ^ names)
-            raise RunError(f"{where}missing or unknown: {', '.join(odd)}")
-        parts = {name: _parse(hints[name], value[name], f"{where}{name}: ") for name in names}
-        return typing.cast(_T, kind(**parts))
-    choices = _choices(kind)
-    if choices:
-        if value not in choices:
-            raise RunError(f"{where}is {value!r}, not one of {', '.join(choices)}")
-        return typing.cast(_T, value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise RunError(f"{where}is {value!r}, not of type {kind.__name__}")
-    return value
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        return typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return tuple(choice for part in typing.get_args(kind) for choice in _choices(part))
-    return ()

@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 
 from c2rec.runtime.errors import DataError
 from c2rec.runtime.records import CHANNELS
-from c2rec.train.checkpoint import write_bytes
+from c2rec.train.files import write_bytes
 from c2rec.train.tables import refuse_to_replace, write_dataset
 
 Floats = npt.NDArray[np.float64]

@@ -1,7 +1,6 @@
 """Tables on disk: CSV and Parquet read with their problems, Parquet written whole or not at all."""
 
 import difflib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from polars.exceptions import NoDataError, PolarsError
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.csv_fields import QuoteError, count_fields
+from c2rec.train.files import replace_file
 
 ROW = "\0row"
 """Column of 1-based row numbers; no file can have one of this name."""
@@ -150,21 +150,8 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
 def write_dataset(out: Path, transactions: pl.DataFrame, items: pl.DataFrame) -> None:
     """Write both tables as Parquet, each whole or not at all, transactions last."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("items", items), ("transactions", transactions)):
-        path = out / f"{name}.parquet"
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            table.write_parquet(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(out / "items.parquet", items.write_parquet)
+    replace_file(out / "transactions.parquet", transactions.write_parquet)
 
 
 def _header(path: Path) -> list[str]:

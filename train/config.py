@@ -1,0 +1,163 @@
+"""What decides a run, and the file that says it; imports no torch.
+
+The defaults here are the command line's.
+"""
+
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from c2rec.runtime.errors import RunError
+from c2rec.train.files import write_bytes
+
+EncoderName: TypeAlias = Literal["history", "table"]
+ObjectiveName: TypeAlias = Literal["softmax", "sampled-softmax", "bce", "bpr"]
+ObjectiveChoice: TypeAlias = Literal["auto"] | ObjectiveName
+
+CONFIG = "config.json"
+FULL_CATALOGUE = 20_000
+"""Up to so many items the objective ``auto`` is softmax over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What shapes the model."""
+
+    encoder: EncoderName = "history"
+    """``history`` sums source embeddings of what the customer bought; ``table`` learns rows."""
+    embedding_size: int = 64
+    """d, of every embedding."""
+    pooling: float = 0.5
+    """A history of n purchases is summed and divided by n to this power."""
+    shared_start: float = 2.0
+    """b_{c,shared} before training: attention starts biased towards the shared component."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOut:
+    """How much of a customer's history is hidden and has to be predicted in one step."""
+
+    low: float = 0.3
+    """Each customer's share is uniform between this …"""
+    high: float = 0.9
+    """… and this."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """How purchases are divided by date."""
+
+    valid_days: int = 7
+    """UTC days before the test period that decide when to stop; 0 for none."""
+    test_days: int = 7
+    """Last UTC days, kept for ``evaluate``; 0 to train on everything."""
+    min_interactions: int = 5
+    """k of the k-core over training purchases, for customers and items."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How the model is trained."""
+
+    seed: int = 1
+    """Of the weights and of every random choice."""
+    objective: ObjectiveChoice = "auto"
+    """``auto``: softmax up to ``FULL_CATALOGUE`` items, sampled-softmax beyond."""
+    negatives: int = 2048
+    """Items drawn per step by the objectives that draw."""
+    class_weight: float = 0.3
+    """λ_cls."""
+    attention_weight: float = 0.01
+    """λ_attn."""
+    learning_rate: float = 0.003
+    """Of AdamW."""
+    weight_decay: float = 0.05
+    """Of AdamW, on embeddings and matrices."""
+    average_decay: float = 0.98
+    """Per step, of the moving average of the weights that is validated and kept."""
+    batch_size: int = 256
+    """Customers per step."""
+    epochs: int = 60
+    """At most."""
+    patience: int = 8
+    """Epochs without a better validation NDCG before stopping."""
+    hold_out: HoldOut = field(default_factory=HoldOut)
+    """For the history encoder."""
+    threads: int = 2
+    """CPU threads; part of the run, since another number rounds sums differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that decides what a run's weights are."""
+
+    data: str
+    """Absolute path of the dataset folder when it was fitted."""
+    fingerprint: str
+    """sha256 of the dataset's files, hex."""
+    split: SplitConfig
+    model: ModelConfig
+    training: TrainingConfig
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write ``config.json``."""
+    write_bytes(folder / CONFIG, (json.dumps(asdict(config), indent=2) + "\n").encode())
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read and check ``config.json``.
+
+    Raises:
+        RunError: there is none, or a field is missing, unknown or of the wrong type.
+    """
+    path = folder / CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder}: not a training run, it has no {CONFIG}; make one with "
+            "'c2rec-train fit DATA --out RUN'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: can't be read: {error}") from error
+    return _parse(RunConfig, document, f"{path}: ")
+
+
+_T = TypeVar("_T")
+
+
+def _parse(kind: type[_T], value: Any, where: str) -> _T:
+    """Check a parsed JSON value against a dataclass or a plain type, and build it."""
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise RunError(f"{where}is {value!r}, not an object")
+        hints = typing.get_type_hints(kind)
+        names = {field_.name for field_ in fields(kind)}
+        if set(value) != names:
+            odd = sorted(set(value) ^ names)
+            raise RunError(f"{where}missing or unknown: {', '.join(odd)}")
+        parts = {name: _parse(hints[name], value[name], f"{where}{name}: ") for name in names}
+        return typing.cast(_T, kind(**parts))
+    choices = _choices(kind)
+    if choices:
+        if value not in choices:
+            raise RunError(f"{where}is {value!r}, not one of {', '.join(choices)}")
+        return typing.cast(_T, value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise RunError(f"{where}is {value!r}, not of type {kind.__name__}")
+    return value
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return tuple(choice for part in typing.get_args(kind) for choice in _choices(part))
+    return ()
