@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import torch
 from safetensors.numpy import save
 
 from c2rec.export.graph import encoder_graph, scorer_graph
+from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.manifest import MANIFEST, Counts, ListedFile, Manifest
 from c2rec.runtime.ranking import top_k
@@ -67,17 +69,21 @@ def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Man
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ReleaseError(f"{out}: is there already; choose another --out or delete it first")
     content = collect(run)
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    out = out.resolve()
+    temporary = None
     try:
-        temporary.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        temporary.chmod(0o755)
         manifest = _write(run, content, temporary)
         check(temporary)
         temporary.replace(out)
+        sync_to_disk(out.parent)
     except OSError as error:
         raise ReleaseError(f"{out}: can't be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
@@ -91,6 +97,7 @@ def collect(run: Run) -> Content:
     vocabulary = run.data.split.vocabulary
     dataset, model = run.data.dataset, run.model
     customer_ids, purchases = all_history(dataset, vocabulary.item_ids)
+    popularity = _units_sold(purchases, model.items)
     if model.config.encoder == "table":
         customer_ids, purchases = _only(customer_ids, purchases, vocabulary.customer_ids)
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
@@ -102,11 +109,15 @@ def collect(run: Run) -> Content:
             "attention_bias": (
                 model.attention_bias[:, :, None] + model.attention_item_bias  # (2, 3, items)
             ).numpy(),
-            "popularity": _units_sold(purchases, model.items),
+            "popularity": popularity,
         }
         if model.config.encoder == "history":
             items["source_embeddings"] = model.source_vectors(catalogue).numpy()
-        components, has = encode_all(model, index)
+        # a table has learned only the components that training had data for
+        known = index if model.config.encoder == "history" else run.data.index
+        components, has = encode_all(model, known)
+        if not np.isfinite(components).all():
+            raise ReleaseError(f"{run.folder}: a customer's embedding is not finite")
         chosen = _golden_customers(index)
         golden = _golden_answers(model, components[chosen], has[chosen])
         if model.config.encoder == "history":

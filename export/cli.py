@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from c2rec.train.cli import errors_to_exit
+from c2rec.train.cli import FOLDER, errors_to_exit
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_DATA = click.option("--data", type=_FOLDER, help="Where the run's dataset is now, if it moved.")
+_DATA = click.option("--data", type=FOLDER, help="Where the run's dataset is now, if it moved.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,8 +24,8 @@ def main() -> None:
 
 
 @cli.command()
-@click.argument("run", type=_FOLDER)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="Folder to make.")
 @_DATA
 def bundle(run: Path, out: Path, data: Path | None) -> None:
     """Write the bundle of a run, check it, and keep it only if the check holds.
@@ -47,8 +46,8 @@ def bundle(run: Path, out: Path, data: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("folder", metavar="BUNDLE", type=_FOLDER)
-@click.option("--against", type=_FOLDER, metavar="RUN", help="Compare with the run it was made of.")
+@click.argument("folder", metavar="BUNDLE", type=FOLDER)
+@click.option("--against", type=FOLDER, metavar="RUN", help="Compare with the run it was made of.")
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 def check(folder: Path, against: Path | None, data: Path | None, as_json: bool) -> None:

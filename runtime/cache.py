@@ -168,7 +168,12 @@ class Cache:
         try:
             with home_errors(f"can't read the release's cache {self.path}", advice):
                 yield
-        except (ValueError, TypeError, ReleaseError) as error:  # an SQLite file, but not ours
+        except (
+            ValueError,
+            TypeError,
+            MemoryError,
+            ReleaseError,
+        ) as error:  # an SQLite file, but not ours
             raise HomeError(
                 f"the release's cache {self.path} is damaged: {error}; {advice}"
             ) from error

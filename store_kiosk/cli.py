@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: ``status`` loads no numpy, ``re
 sqlite_utils, for a person waits for both.
 """
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from c2rec.runtime.errors import C2RecError
+from c2rec.runtime.errors import C2RecError, HomeError
 from c2rec.runtime.records import CHANNELS
 from c2rec.store_kiosk.render import (
     answer_document,
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 
 
 class _Kiosk(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a character that it lacks is no error
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # the library wraps its own: this is standard output, full
+            click.echo(f"Error: can't write to standard output: {error.strerror}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -33,6 +44,15 @@ class _Kiosk(click.Group):
             raise click.ClickException(plain(str(error))) from error
         except KeyboardInterrupt:
             ctx.exit(130)  # as a shell reports a command ended by Ctrl-C
+
+
+class _Home(click.Path):
+    """A path that is not empty: an unset variable must not mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _default_home() -> str:
@@ -44,7 +64,7 @@ def _default_home() -> str:
 @click.group(cls=_Kiosk, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=_Home(path_type=Path),
     envvar="C2REC_HOME",
     default=_default_home,
     help="Folder with the installed releases; default: C2REC_HOME, else the user's data folder.",
@@ -109,6 +129,8 @@ def recommend(
     from c2rec.runtime.recommender import Recommender
 
     items = _split(basket)
+    if customer is not None and not _is_text(customer):
+        raise click.BadParameter("is not UTF-8 text, as an id is", param_hint="CUSTOMER")
     recommender = Recommender.open(home)
     try:
         answer = recommender.recommend(customer, basket=items, k=k, channel=channel)
@@ -137,7 +159,13 @@ def status(home: Path, as_json: bool) -> None:
     manifest = cache.manifest_document()
     cache.close()
     with home_errors(f"can't read the home folder {home}"):
-        document = status_document(home, state, manifest)
+        try:
+            document = status_document(home, state, manifest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HomeError(
+                f"the cache of release {state.active.release} is damaged: its manifest lacks "
+                f"{error}; install the release again"
+            ) from error
     if as_json:
         _echo_json(document)
     else:
@@ -149,10 +177,22 @@ def _split(values: tuple[str, ...]) -> list[str]:
     import csv
 
     try:
-        rows = [row for value in values for row in csv.reader([value], strict=True)]
+        rows = [
+            row
+            for value in values
+            for row in csv.reader([value], strict=True, skipinitialspace=True)
+        ]
     except csv.Error as error:
         raise click.BadParameter(f"not a line of CSV: {error}", param_hint="--basket") from error
     return [item for row in rows for item in row if item]
+
+
+def _is_text(value: str) -> bool:
+    """Whether it is no bytes that a command line passed through as half a surrogate pair."""
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _echo_json(document: dict[str, Any]) -> None:
@@ -163,6 +203,10 @@ def _echo_json(document: dict[str, Any]) -> None:
 
 def _progress() -> Callable[[str], None]:
     """Show what is being done on one line of a terminal; nowhere else."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return lambda _: None
     return lambda stage: click.echo(f"\r\x1b[K{plain(stage)}", nl=False, err=True)
+
+
+if __name__ == "__main__":
+    main()

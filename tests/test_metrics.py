@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c2rec.runtime.errors import RunError
 from c2rec.runtime.ranking import top_k
 from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.metrics import evaluate_channel
@@ -76,7 +77,7 @@ def test_a_customer_whose_targets_are_all_repeats_is_not_counted() -> None:
 def test_a_score_that_is_not_finite_is_an_error() -> None:
     index = PurchaseIndex(purchases((0, 0, 0)), customers=2, items=6)
     broken = FixedScores(np.full((2, 6), np.nan, np.float32))
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(RunError, match="not finite"):
         evaluate_channel(broken, index, purchases((0, 1, 0)), 0, k=1, new_only=True)
 
 

@@ -80,6 +80,10 @@ def test_a_base_install_serves_a_recommendation(kiosk: Path, tmp_path: Path) -> 
     answer = run(kiosk / "c2rec-kiosk", "recommend", "-k", "3", "--json", home=home)
     assert answer.returncode == 0, answer.stderr
     assert len(json.loads(answer.stdout)["items"]) == 3
+    for arguments, tier in ((["c000003"], "personal"), (["--basket", "i000001"], "basket")):
+        answer = run(kiosk / "c2rec-kiosk", "recommend", *arguments, "--json", home=home)
+        assert answer.returncode == 0, answer.stderr
+        assert json.loads(answer.stdout)["tier"] == tier
     assert run(kiosk / "c2rec-kiosk", "status", home=home).returncode == 0
 
 

@@ -68,4 +68,12 @@ def load_optimizers(
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if names[parameter] in states:
+                    state = states[names[parameter]]
+                    if set(state) != {"step", "exp_avg", "exp_avg_sq"} or any(
+                        isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape
+                        for value in state.values()
+                    ):
+                        raise ValueError(
+                            f"the optimiser's state of {names[parameter]} is not whole"
+                        )
                     optimizer.state[parameter] = states[names[parameter]]

@@ -4,6 +4,7 @@ torch and polars are imported by the commands that use them, so that ``--help`` 
 missing extra can be named.
 """
 
+import io
 import json
 import os
 import sys
@@ -11,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
-from c2rec.runtime.errors import C2RecError, MissingExtraError, RunError
+from c2rec.runtime.errors import C2RecError, DataError, MissingExtraError, RunError
 from c2rec.train.config import (
     CONFIG,
     EncoderName,
@@ -29,8 +30,28 @@ from c2rec.train.config import (
     write_config,
 )
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
+
+class _Path(click.Path):
+    """A path that is not empty: an unset variable must not mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("", b""):
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Finite(click.FloatRange):
+    """A number in a range, never NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail("is not a number", param, ctx)
+        return number
+
+
+FOLDER = _Path(file_okay=False, path_type=Path)
+_FILE = _Path(dir_okay=False, path_type=Path)
 _SPLIT, _MODEL, _TRAINING = SplitConfig(), ModelConfig(), TrainingConfig()
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
@@ -38,6 +59,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @contextmanager
 def errors_to_exit(extra: str) -> Iterator[None]:
     """Print an error of ours as one message on stderr and exit 1; name a missing extra."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that it lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except ModuleNotFoundError as error:
@@ -70,12 +94,15 @@ def main() -> None:
 
 
 @cli.command()
-@click.option("--out", type=_FOLDER, required=True, help="Folder to write the dataset to.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write the dataset to.")
 @click.option("--customers", type=click.IntRange(1, 10_000_000), default=2000, help="How many.")
 @click.option("--items", type=click.IntRange(20, 1_000_000), default=600, help="How many.")
 @click.option("--days", type=click.IntRange(1, 3650), default=60, help="Length of the period.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, help="The same seed gives the same files."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=1,
+    help="The same seed gives the same files.",
 )
 @click.option("--shuffle-channels", is_flag=True, help="Placebo: permute the channel labels.")
 @click.option("--force", is_flag=True, help="Replace a dataset that is there.")
@@ -110,7 +137,7 @@ def simulate(
 @cli.command("import-hm")
 @click.argument("transactions", type=_FILE)
 @click.option("--articles", type=_FILE, required=True, help="articles.csv of the same download.")
-@click.option("--out", type=_FOLDER, required=True, help="Folder to write the dataset to.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write the dataset to.")
 @click.option(
     "--item",
     type=click.Choice(["product", "article"]),
@@ -132,7 +159,7 @@ def import_hm(transactions: Path, articles: Path, out: Path, item: str, force: b
 
 
 @cli.command()
-@click.argument("data", type=_FOLDER)
+@click.argument("data", type=FOLDER)
 @_JSON
 def validate(data: Path, as_json: bool) -> None:
     """Check a dataset and report every bad row.
@@ -159,13 +186,13 @@ def validate(data: Path, as_json: bool) -> None:
             click.echo(f"{name.replace('_', ' ')}: {value}")
     if problems:
         if not as_json:
-            click.echo(f"Error: {data}: {len(problems)} bad rows", err=True)
+            click.echo(f"Error: {data}: problems found: {len(problems)}", err=True)
         sys.exit(1)
 
 
 @cli.command()
-@click.argument("data", type=_FOLDER)
-@click.option("--out", type=_FOLDER, required=True, help="Folder of the run.")
+@click.argument("data", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="Folder of the run.")
 @click.option(
     "--valid-days",
     type=click.IntRange(0),
@@ -185,7 +212,10 @@ def validate(data: Path, as_json: bool) -> None:
     help="Customers and items with fewer training purchases are left out.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=_TRAINING.seed, help="Of every random choice."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=_TRAINING.seed,
+    help="Of every random choice.",
 )
 @click.option(
     "--encoder",
@@ -207,31 +237,31 @@ def validate(data: Path, as_json: bool) -> None:
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=_Finite(0, 10, min_open=True),
     default=_TRAINING.learning_rate,
     help="Of AdamW.",
 )
 @click.option(
     "--weight-decay",
-    type=click.FloatRange(0),
+    type=_Finite(0, 1000),
     default=_TRAINING.weight_decay,
     help="Of AdamW, on embeddings and matrices.",
 )
 @click.option(
     "--class-weight",
-    type=click.FloatRange(0),
+    type=_Finite(0, 1000),
     default=_TRAINING.class_weight,
     help="Weight of telling apart offline, online and both.",
 )
 @click.option(
     "--attention-weight",
-    type=click.FloatRange(0),
+    type=_Finite(0, 1000),
     default=_TRAINING.attention_weight,
     help="Weight of pulling attention to the component of the channels bought in.",
 )
 @click.option(
     "--negatives",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000_000),
     default=_TRAINING.negatives,
     help="Items drawn per step, where the objective draws.",
 )
@@ -246,7 +276,10 @@ def validate(data: Path, as_json: bool) -> None:
     help="Stop after so many epochs without a better validation NDCG@10.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), default=None, help="CPU threads.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=_TRAINING.threads,
+    help="CPU threads; another number gives slightly other weights.",
 )
 @click.option("--restart", is_flag=True, help="Throw away what RUN holds and begin anew.")
 def fit(
@@ -267,7 +300,7 @@ def fit(
     batch_size: int,
     epochs: int,
     patience: int,
-    threads: int | None,
+    threads: int,
     restart: bool,
 ) -> None:
     """Train C2Rec on a dataset.
@@ -299,10 +332,13 @@ def fit(
             batch_size=batch_size,
             epochs=epochs,
             patience=patience,
-            threads=threads or len(os.sched_getaffinity(0)),
+            threads=threads,
         ),
     )
-    prepared = run.prepare(dataset, config.split)
+    try:
+        prepared = run.prepare(dataset, config.split)
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from error
     _open_run(out, config, restart=restart)
     train = prepared.split.train
     click.echo(
@@ -311,7 +347,8 @@ def fit(
         err=True,
     )
     try:
-        progress = loop.fit(config, prepared, out, ConsoleReporter(epochs))
+        with run.only_fit(out):
+            progress = loop.fit(config, prepared, out, ConsoleReporter(epochs))
     except loop.Interrupted:
         click.echo("\nStopped, and saved; run the same command again to go on.", err=True)
         sys.exit(130)
@@ -321,17 +358,19 @@ def fit(
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
     if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
-        if not (out / CONFIG).exists():  # never delete or mix with what is no run of ours
+        if not (out / CONFIG).exists():
             raise RunError(f"{out}: is not empty and holds no run; choose another --out")
+        before = read_config(out)  # never delete, or mix with, what is no run of ours
         if restart:
             from c2rec.train.run import CHECKPOINT, MODEL
 
             for name in (CHECKPOINT, MODEL, CONFIG):
                 (out / name).unlink(missing_ok=True)
         else:
-            before = read_config(out)
             change = _first_difference(before, replace(config, data=before.data))
-            if change:
+            if change and not (out / "checkpoint.safetensors").exists():
+                write_config(out, config)  # nothing was trained yet
+            elif change:
                 raise RunError(
                     f"{out}: holds a run with another {change}; choose another --out, "
                     "or add --restart to throw it away"
@@ -354,8 +393,8 @@ def _first_difference(before: RunConfig, now: RunConfig) -> str | None:
 
 
 @cli.command()
-@click.argument("run", type=_FOLDER)
-@click.option("--data", type=_FOLDER, help="Where the dataset is now, if it has moved.")
+@click.argument("run", type=FOLDER)
+@click.option("--data", type=FOLDER, help="Where the dataset is now, if it has moved.")
 @click.option("-k", type=click.IntRange(1, 1000), default=10, help="Length of the lists.")
 @_JSON
 def evaluate(run: Path, data: Path | None, k: int, as_json: bool) -> None:

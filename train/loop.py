@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.optim import AdamW, Optimizer, SparseAdam
 
 from c2rec.runtime.errors import RunError
@@ -95,6 +96,8 @@ class Progress:
     """Steps done of the next one."""
     sums: dict[str, float] = field(default_factory=dict)
     """Loss terms summed over those steps."""
+    updates: int = 0
+    """Steps that changed the weights; a batch in which nothing was hidden changes none."""
     best_epoch: int = 0
     """From 1; 0 before any."""
     best_ndcg: float = -1.0
@@ -145,6 +148,8 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     averaged = _averaged_copy(model)
     optimizers = make_optimizers(model, training)
     progress = _restore(folder / CHECKPOINT, model, averaged, optimizers)
+    if progress.best_epoch and not (folder / MODEL).is_file():
+        raise RunError(f"{folder}: has lost its {MODEL}; begin anew with --restart")
     objective = objective_of(training, data.index.items)
     cumulative = _proposal(data.split.train, data.index.items)
     catalogue = torch.arange(data.index.items)
@@ -202,7 +207,8 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
                         optimizer.step()
                     if config.model.encoder == "table":
                         _decay_customers(model, customers, training)
-                    _average(averaged, model, training.average_decay)
+                    progress.updates += 1
+                    _average(averaged, model, training.average_decay, progress.updates)
                 for name, term in {"loss": loss.total, **loss.terms}.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + term.item()
                 progress.step += 1
@@ -232,17 +238,28 @@ def _end_epoch(
     progress.epoch, progress.step = progress.epoch + 1, 0
     losses = {name: total / steps for name, total in progress.sums.items()}
     progress.sums = {}
+    model.eval()
+    ranker = ModelRanker(model, data.index)
+    for channel in range(len(CHANNELS)):
+        if not np.isfinite(ranker.scores(np.arange(min(64, data.index.customers)), channel)).all():
+            raise RunError(
+                f"the scores are not finite after epoch {progress.epoch}; "
+                f"try a --learning-rate below {training.learning_rate}"
+            )
     ndcg: dict[str, float | None] = {}
     if config.split.valid_days:
-        model.eval()
-        ranker = ModelRanker(model, data.index)
         for channel, name in enumerate(CHANNELS):
             metrics = evaluate_channel(
                 ranker, data.index, data.split.valid, channel, k=VALIDATION_K, new_only=True
             )
             ndcg[name] = float(metrics.ndcg.mean()) if len(metrics.customers) else None
         known = [value for value in ndcg.values() if value is not None]
-        score = sum(known) / len(known) if known else -1.0
+        if not known:
+            raise RunError(
+                "nobody bought anything new in the validation days, so there is nothing to choose "
+                "the best epoch by; raise --valid-days, or set it to 0"
+            )
+        score = sum(known) / len(known)
         best = score > progress.best_ndcg
     else:
         score, best = -1.0, True  # nothing to choose by: the last epoch is the model
@@ -301,10 +318,15 @@ def _averaged_copy(model: C2Rec) -> C2Rec:
     return averaged.requires_grad_(requires_grad=False)
 
 
-def _average(averaged: C2Rec, model: C2Rec, decay: float) -> None:
-    """Move the average towards the model after a step (Polyak and Juditsky, 1992)."""
+def _average(averaged: C2Rec, model: C2Rec, decay: float, updates: int) -> None:
+    """Move the average towards the model after a step (Polyak and Juditsky, 1992).
+
+    The decay starts small and grows with the number of updates, or else a short run would keep
+    mostly the random weights that it started from.
+    """
     if averaged is model:
         return
+    decay = min(decay, (1 + updates) / (10 + updates))
     with torch.no_grad():
         for mean, now in zip(averaged.parameters(), model.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
@@ -332,6 +354,20 @@ def _restore(path: Path, model: C2Rec, averaged: C2Rec, optimizers: list[Optimiz
     if not path.exists():
         return Progress()
     tensors, state = read_tensors(path)
+    try:
+        return _load_checkpoint(path, tensors, state, model, averaged, optimizers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: is damaged: {error}; begin anew with --restart") from error
+
+
+def _load_checkpoint(
+    path: Path,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    model: C2Rec,
+    averaged: C2Rec,
+    optimizers: list[Optimizer],
+) -> Progress:
     for prefix, each in (("model/", model), ("averaged/", averaged)):
         if prefix == "model/" or each is not model:
             weights = {

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.errors import RunError
 from c2rec.runtime.ranking import top_k
 from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.split import Purchases
@@ -71,6 +72,9 @@ def evaluate_channel(
             the ranking and the targets. Leaving it out of the ranking alone, or only where it
             is no target, would give the answer away.
         batch_size: customers scored at a time.
+
+    Raises:
+        RunError: a score is not finite.
     """
     chosen = targets.channels == channel
     pairs = targets.customers[chosen].astype(np.int64) * index.items + targets.items[chosen]
@@ -88,7 +92,7 @@ def evaluate_channel(
         batch = customers[rows]
         scores = ranker.scores(batch, channel)  # (b, items)
         if not np.isfinite(scores).all():
-            raise FloatingPointError("a score is not finite")
+            raise RunError("a score is not finite; fit again with a lower --learning-rate")
         if new_only:
             purchases, owners = index.of(batch)
             here = index.purchases.channels[purchases] == channel
@@ -96,7 +100,8 @@ def evaluate_channel(
             scores[owners[here], index.purchases.items[purchases[here]]] = -np.inf
         top = top_k(scores, k)  # (b, ≤ k)
         ranked = batch[:, None] * index.items + top  # (b, ≤ k)
-        hits = np.isin(ranked, wanted)  # (b, ≤ k)
+        place = np.searchsorted(wanted, ranked)  # (b, ≤ k), for wanted is sorted
+        hits = wanted[np.minimum(place, len(wanted) - 1)] == ranked  # (b, ≤ k)
         targets_here = wanted_per_customer[rows]
         metrics.hr[rows] = hits.any(1)
         metrics.recall[rows] = hits.sum(1) / targets_here

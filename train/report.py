@@ -14,7 +14,7 @@ class ConsoleReporter:
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
 
     def step(self, epoch: int, done: int, steps: int) -> None:
         """Draw the bar again, on a terminal."""

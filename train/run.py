@@ -5,11 +5,16 @@
     RUN/config.json             what was asked for: data, split, model, training
     RUN/model.safetensors       weights of the best epoch
     RUN/checkpoint.safetensors  weights, optimiser and progress, to go on from
+    RUN/lock                    held by the fit that is running
 
 A run holds no customer or item id: rows of its embeddings are rows of the vocabulary, which is
 made again from the data, and the data's fingerprint makes sure that it is the same.
 """
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +53,24 @@ class Run:
     data: PreparedData
     model: C2Rec
     """With the weights of the best epoch, in evaluation mode."""
+
+
+@contextmanager
+def only_fit(folder: Path) -> Iterator[None]:
+    """Hold a run's lock; the system releases it however the process ends.
+
+    Raises:
+        RunError: another fit holds it.
+    """
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{folder}: another fit is running there; wait for it to end") from error
+        yield
+    finally:
+        os.close(lock)
 
 
 def prepare(dataset: Dataset, config: SplitConfig) -> PreparedData:
@@ -98,10 +121,9 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
         DataError: the dataset can't be read.
     """
     config = read_config(folder)
-    if not (folder / MODEL).exists():
+    if not _is_finished(folder):
         raise RunError(
-            f"{folder}: has no {MODEL} yet; run the same 'c2rec-train fit' command again "
-            "to finish it"
+            f"{folder}: is not finished; run the same 'c2rec-train fit' command again to finish it"
         )
     where = data or Path(config.data)
     if not where.exists():
@@ -123,6 +145,13 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
     tensors, _ = read_tensors(folder / MODEL)
     load_weights(model, tensors, folder / MODEL)
     return Run(folder, config, prepared, model.eval())
+
+
+def _is_finished(folder: Path) -> bool:
+    if not (folder / CHECKPOINT).exists():
+        return False
+    _, state = read_tensors(folder / CHECKPOINT)
+    return state.get("finished") is True
 
 
 def load_weights(model: C2Rec, tensors: dict[str, Tensor], path: Path) -> None:

@@ -105,8 +105,10 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
     valid = _number(_distinct(valid_rows), vocabulary)
     if valid_days and len(valid.items) == 0:
         raise DataError(
-            f"none of the {valid_rows.height} purchases in the {valid_days} validation days is of "
-            "a customer and an item known from training; raise --valid-days or lower "
+            f"there is no purchase in the {valid_days} validation days; raise --valid-days"
+            if valid_rows.height == 0
+            else f"none of the {valid_rows.height} purchases in the {valid_days} validation days "
+            "is of a customer and an item known from training; raise --valid-days or lower "
             "--min-interactions"
         )
     return Split(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import NoDataError, PolarsError
+from polars.exceptions import NoDataError, PanicException, PolarsError
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.csv_fields import QuoteError, count_fields
@@ -117,7 +117,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] | No
     if path.suffix == ".parquet":
         try:
             rows = pl.read_parquet(path, columns=wanted, glob=False).with_row_index(ROW, offset=1)
-        except (PolarsError, OSError) as error:
+        except (PolarsError, PanicException, OSError) as error:
             raise _unreadable(path, _text(error)) from error
         table = Table(path, rows, [], lines=False)
     else:
@@ -163,7 +163,7 @@ def _header(path: Path) -> list[str]:
         names = pl.scan_csv(path, infer_schema=False, glob=False).collect_schema().names()
     except NoDataError as error:
         raise DataError(f"{path}: is empty") from error
-    except (PolarsError, OSError) as error:
+    except (PolarsError, PanicException, OSError) as error:
         raise _unreadable(path, _text(error)) from error
     if any("\0" in name or "\N{REPLACEMENT CHARACTER}" in name for name in names):
         raise _unreadable(path, "its first line is no text in UTF-8")
@@ -221,7 +221,7 @@ def _read_csv(path: Path, names: Sequence[str], wanted: Sequence[str]) -> Table:
             row_index_offset=1,
             truncate_ragged_lines=True,  # they are known, and left out below
         )
-    except (PolarsError, OSError) as error:
+    except (PolarsError, PanicException, OSError) as error:
         raise _unreadable(path, _text(error) + hint) from error
     if rows.height != count.rows:
         raise _unreadable(path, f"{rows.height} rows or {count.rows}?{hint}")

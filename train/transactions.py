@@ -129,7 +129,7 @@ def _fingerprint(paths: list[Path]) -> str:
 def _check_items(path: Path) -> tuple[pl.DataFrame, list[Problem]]:
     table = text_columns(read_table(path, ["item_id"], None), "item_id")
     for name, dtype in table.rows.schema.items():
-        if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration):
             raise DataError(f"{path}: column '{name}' is {dtype}; allowed: text, numbers, dates")
     again = ~pl.col("item_id").is_first_distinct() & ~bad_id("item_id")
     problems = [
