@@ -129,8 +129,8 @@ def recommend(
     from c2rec.runtime.recommender import Recommender
 
     items = _split(basket)
-    if customer is not None and not _is_text(customer):
-        raise click.BadParameter("is not UTF-8 text, as an id is", param_hint="CUSTOMER")
+    if customer is not None:  # bytes that are no text are nobody's id, and no JSON
+        customer = customer.encode(errors="replace").decode()
     recommender = Recommender.open(home)
     try:
         answer = recommender.recommend(customer, basket=items, k=k, channel=channel)
@@ -185,14 +185,6 @@ def _split(values: tuple[str, ...]) -> list[str]:
     except csv.Error as error:
         raise click.BadParameter(f"not a line of CSV: {error}", param_hint="--basket") from error
     return [item for row in rows for item in row if item]
-
-
-def _is_text(value: str) -> bool:
-    """Whether it is no bytes that a command line passed through as half a surrogate pair."""
-    try:
-        return bool(value.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _echo_json(document: dict[str, Any]) -> None:

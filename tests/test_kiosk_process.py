@@ -129,3 +129,26 @@ def test_a_command_loads_only_what_it_needs(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"[]\n")
+
+
+def test_a_full_standard_output_is_one_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "c2rec.store_kiosk.cli", "--home", str(home), "status"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "can't write to standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_latin_1_output_shows_what_it_can(home: Path) -> None:
+    command = [sys.executable, "-m", "c2rec.store_kiosk.cli", "--home", str(home), "recommend"]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_home_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "c2rec.store_kiosk.cli", "--home", "", "status"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "is empty" in done.stderr

@@ -220,3 +220,108 @@ def test_bundle_and_check_through_the_command_line(
     (tmp_path / "bundle" / "items.jsonl").write_text("")
     assert call(export, monkeypatch, "check", bundle) == 1
     assert "items.jsonl has 0 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--restart",)])
+def test_somebody_elses_config_and_model_are_left_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"architectures": ["Other"]}')
+    (other / "model.safetensors").write_bytes(b"precious")
+    assert call(train, monkeypatch, "fit", str(data), "--out", str(other), *FIT, *more) == 1
+    assert (other / "model.safetensors").read_bytes() == b"precious"
+
+
+def test_a_run_that_is_not_finished_is_neither_evaluated_nor_exported(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from c2rec.train.checkpoint import read_tensors, write_tensors
+
+    tensors, state = read_tensors(run / "checkpoint.safetensors")
+    write_tensors(run / "checkpoint.safetensors", tensors, state | {"finished": False})
+    for program, arguments in (
+        (train, ["evaluate", str(run)]),
+        (export, ["bundle", str(run), "--out", str(tmp_path / "bundle")]),
+    ):
+        assert call(program, monkeypatch, *arguments) == 1
+        assert "is not finished; run the same" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "model.safetensors").unlink(), "has lost its model.safetensors"),
+        (lambda run: drop_tensor(run, "optimizer/item_bias/exp_avg"), "is not whole"),
+        (lambda run: drop_tensor(run, "model/gain"), "doesn't fit"),
+        (lambda run: (run / "checkpoint.safetensors").write_bytes(b"junk"), "can't be read"),
+    ],
+)
+def test_a_damaged_run_is_not_gone_on_with(
+    data: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+    message: str,
+) -> None:
+    damage(run)
+    assert call(train, monkeypatch, "fit", str(data), "--out", str(run), *FIT) == 1
+    assert message in capsys.readouterr().err
+
+
+def drop_tensor(run: Path, name: str) -> None:
+    from c2rec.train.checkpoint import read_tensors, write_tensors
+
+    tensors, state = read_tensors(run / "checkpoint.safetensors")
+    del tensors[name]
+    write_tensors(run / "checkpoint.safetensors", tensors, state)
+
+
+def test_a_second_fit_into_a_run_waits_for_nobody(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from c2rec.train.run import only_fit
+
+    with only_fit(run):
+        assert call(train, monkeypatch, "fit", str(data), "--out", str(run), *FIT) == 1
+    assert "another fit is running there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("--out", ""),
+        ("--learning-rate", "nan"),
+        ("--learning-rate", "inf"),
+        ("--weight-decay", "nan"),
+        ("--threads", "100000"),
+        ("--seed", str(2**64)),
+        ("--epochs", "0"),
+        ("--encoder", "magic"),
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: tuple[str, str]
+) -> None:
+    arguments = ("fit", str(data), "--out", str(tmp_path / "run"), *bad)
+    assert call(train, monkeypatch, *arguments) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_explode_after_the_last_step_are_no_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss is taken before a step, so the last one's harm shows in the scores alone."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        from c2rec.train import cli
+
+        patch.setattr(cli._Finite, "convert", lambda self, value, param, ctx: float(value))
+        arguments = ("fit", str(data), "--out", str(out), *FIT, "--batch-size", "9999")
+        assert call(train, patch, *arguments, "--learning-rate", "1e30") == 1
+    assert "try a --learning-rate below" in capsys.readouterr().err
+    assert not (out / "model.safetensors").exists()
+    assert call(train, monkeypatch, "evaluate", str(out)) == 1
