@@ -130,7 +130,7 @@ def recommend(
 
     items = _split(basket)
     if customer is not None:  # bytes that are no text are nobody's id, and no JSON
-        customer = customer.encode(errors="replace").decode()
+        customer = customer.encode(errors="surrogateescape").decode(errors="replace")
     recommender = Recommender.open(home)
     try:
         answer = recommender.recommend(customer, basket=items, k=k, channel=channel)
