@@ -79,7 +79,7 @@ def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
 def test_ctrl_c_ends_it_quietly(home: Path) -> None:
     start = (
         "import os, signal, c2rec.runtime.recommender as r\n"
-        "r.Recommender.open = lambda home: os.kill(os.getpid(), signal.SIGINT)\n"
+        "r.Recommender.open = lambda home: signal.raise_signal(signal.SIGINT)\n"
         "from c2rec.store_kiosk.cli import main\n"
         "main()\n"
     )

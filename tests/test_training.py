@@ -1,7 +1,6 @@
 """Training: exact resume, every objective, both encoders, and what a step costs."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -92,7 +91,7 @@ class StopAfter(QuietReporter):
     def step(self, epoch: int, done: int, steps: int) -> None:
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("encoder", ["history", "table"])
