@@ -357,18 +357,18 @@ def fit(
 
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
+    from c2rec.train.run import CHECKPOINT, MODEL
+
     if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
         if not (out / CONFIG).exists():
             raise RunError(f"{out}: is not empty and holds no run; choose another --out")
         before = read_config(out)  # never delete, or mix with, what is no run of ours
         if restart:
-            from c2rec.train.run import CHECKPOINT, MODEL
-
             for name in (CHECKPOINT, MODEL, CONFIG):
                 (out / name).unlink(missing_ok=True)
         else:
             change = _first_difference(before, replace(config, data=before.data))
-            if change and not (out / "checkpoint.safetensors").exists():
+            if change and not (out / CHECKPOINT).exists():
                 write_config(out, config)  # nothing was trained yet
             elif change:
                 raise RunError(
