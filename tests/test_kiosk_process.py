@@ -78,7 +78,9 @@ def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
 
 def test_ctrl_c_ends_it_quietly(home: Path) -> None:
     start = (
-        "import os, signal, c2rec.runtime.recommender as r\n"
+        "import signal, c2rec.runtime.recommender as r\n"
+        # where the tests run in the background, SIGINT is ignored from the start
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "r.Recommender.open = lambda home: signal.raise_signal(signal.SIGINT)\n"
         "from c2rec.store_kiosk.cli import main\n"
         "main()\n"
