@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 
 from c2rec.export.bundle import collect
-from c2rec.export.parity import ABSOLUTE, RELATIVE, Parity, compare
+from c2rec.export.parity import Parity, compare
 from c2rec.runtime.build import build_cache
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.golden import check_golden
+from c2rec.runtime.golden import ABSOLUTE, RELATIVE, check_golden
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.scorer import Encoder, Scorer
 from c2rec.runtime.tensors import Array

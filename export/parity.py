@@ -12,14 +12,13 @@ import torch
 
 from c2rec.export.bundle import flat_histories
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.golden import ABSOLUTE, RELATIVE
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
 from c2rec.runtime.scorer import Encoder, Scorer
 from c2rec.runtime.tensors import Array
 from c2rec.train.model import C2Rec
 
-ABSOLUTE = RELATIVE = 1e-5
-"""Allowed difference: ABSOLUTE + RELATIVE · |PyTorch's value|."""
 TOP = 10
 """Lists of so many items have to be the same."""
 
