@@ -111,6 +111,7 @@ def collect(run: Run) -> Content:
             ).numpy(),
             "popularity": popularity,
         }
+        items |= _neighbour_rows(model)
         if model.config.encoder == "history":
             items["source_embeddings"] = model.source_vectors(catalogue).numpy()
         # a table has learned only the components that training had data for
@@ -119,9 +120,8 @@ def collect(run: Run) -> Content:
         if not np.isfinite(components).all():
             raise ReleaseError(f"{run.folder}: a customer's embedding is not finite")
         chosen = _golden_customers(index)
-        golden = _golden_answers(model, components[chosen], has[chosen])
-        if model.config.encoder == "history":
-            golden |= padded_histories(index, chosen)
+        histories = padded_histories(index, chosen)
+        golden = histories | _golden_answers(model, components[chosen], has[chosen], histories)
     customers: dict[str, Array] = {
         "components": components,
         "has": has.astype(np.uint8),
@@ -210,14 +210,31 @@ def _golden_customers(index: PurchaseIndex) -> Rows:
     return short[np.unique(spread.astype(np.int64))]
 
 
+def _neighbour_rows(model: C2Rec) -> dict[str, Array]:
+    if model.neighbours is None:  # a row that says nothing, so that one graph serves all
+        return {
+            "neighbour_items": np.zeros((model.items, 1), np.int32),
+            "neighbour_weights": np.zeros((model.items, len(CHANNELS), 1), np.float16),
+        }
+    return {
+        "neighbour_items": model.neighbours.items.numpy().astype(np.int32),
+        "neighbour_weights": model.neighbours.weights.numpy().astype(np.float16),
+    }
+
+
 def _golden_answers(
-    model: C2Rec, components: npt.NDArray[np.float32], has: npt.NDArray[np.bool_]
+    model: C2Rec,
+    components: npt.NDArray[np.float32],
+    has: npt.NDArray[np.bool_],
+    histories: dict[str, Array],
 ) -> dict[str, Array]:
     items, scores, attention = [], [], []
+    flat = flat_histories(histories)
     for channel in range(len(CHANNELS)):
-        s, alpha = model.score(
+        attended, alpha = model.score(
             torch.from_numpy(components), torch.from_numpy(has), channel, torch.arange(model.items)
         )  # (g, items), (g, 3, items)
+        s = attended + model.neighbour_scores(flat, channel)  # (g, items)
         top = top_k(s.numpy(), GOLDEN_K)  # (g, k)
         items.append(top)
         scores.append(np.take_along_axis(s.numpy(), top, 1))

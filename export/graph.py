@@ -19,8 +19,9 @@ OPSET = 23
 IR_VERSION = 11
 """The one that belongs to it."""
 
-# One product scores everything: the rows of `both` are x_k and W_cᵀ x_k / √d, six per customer,
-# and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits.
+# One product scores all but the neighbour term: the rows of `both` are x_k and W_cᵀ x_k / √d, six
+# per customer, and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits. The
+# neighbour term gathers the rows of the items bought and adds each entry to the item it names.
 _SCORER = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 scorer (
@@ -29,7 +30,11 @@ scorer (
     int64 channel,
     float[items, {d}] item_embeddings,
     float[2, items] item_bias,
-    float[2, 3, items] attention_bias
+    float[2, 3, items] attention_bias,
+    int64[batch, length] history_items,
+    float[batch, length] history_weights,
+    int32[items, neighbours] neighbour_items,
+    float16[items, 2, neighbours] neighbour_weights
 ) => (
     float[batch, items] scores,
     float[batch, 3, items] attention
@@ -40,7 +45,8 @@ scorer (
     int64[2] halves = {{3, 3}},
     int64[2] rows = {{-1, {d}}},
     int64[1] component_axis = {{1}},
-    int64[1] last_axis = {{2}}
+    int64[1] last_axis = {{2}},
+    float one = {{1}}
 >
 {{
     weight = Gather <axis = 0> (channel_weights, channel)
@@ -64,7 +70,19 @@ scorer (
     parts = Mul (attention, affinities)
     weighed = ReduceSum <keepdims = 0> (parts, component_axis)
     bias = Gather <axis = 0> (item_bias, channel)
-    scores = Add (weighed, bias)
+    attended = Add (weighed, bias)
+    named = Gather <axis = 0> (neighbour_items, history_items)
+    both_channels = Gather <axis = 0> (neighbour_weights, history_items)
+    half_weights = Gather <axis = 2> (both_channels, channel)
+    neighbour_rows = Cast <to = 1> (half_weights)
+    count = ReduceSum <keepdims = 1> (history_weights, component_axis)
+    divisor = Max (count, one)
+    shares = Div (history_weights, divisor)
+    share_axis = Unsqueeze (shares, last_axis)
+    spoken = Mul (neighbour_rows, share_axis)
+    places = Flatten <axis = 1> (named)
+    additions = Flatten <axis = 1> (spoken)
+    scores = ScatterElements <axis = 1, reduction = "add"> (attended, places, additions)
 }}
 """
 

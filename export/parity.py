@@ -81,27 +81,31 @@ def compare(
         for batch in range(batches):
             where = f"random batch {batch} (seed {seed})"
             components, has = _random_customers(rng, model.config.embedding_size, scale)
+            padded = _random_histories(rng, model.items)
+            bought, weights = padded["history_items"], padded["history_weights"]
+            histories = flat_histories(padded)
             if encoder is not None:
-                padded = _random_histories(rng, model.items)
-                x, present = model.encode(flat_histories(padded))
-                encoded, encoded_has = encoder.encode(
-                    padded["history_items"], padded["history_channels"], padded["history_weights"]
-                )
+                x, present = model.encode(histories)
+                encoded, encoded_has = encoder.encode(bought, padded["history_channels"], weights)
                 match("component", x.numpy(), encoded, f"encoder.onnx: {where}")
                 if not np.array_equal(present.numpy(), encoded_has):
                     raise ReleaseError(f"encoder.onnx: {where}: another component is missing")
-                components, has = (
-                    np.concatenate([components, encoded]),
-                    np.concatenate([has, encoded_has]),
-                )
+                components = np.concatenate([components, encoded])
+                has = np.concatenate([has, encoded_has])
+                # random customers and encoded histories bought the same
+                bought, weights = np.tile(bought, (2, 1)), np.tile(weights, (2, 1))
             for channel, name in enumerate(CHANNELS):
-                scores, attention = model.score(
+                attended, attention = model.score(
                     torch.from_numpy(components),
                     torch.from_numpy(has),
                     channel,
                     torch.arange(model.items),
                 )
-                onnx_scores, onnx_attention = scorer.score(components, has, channel)
+                neighbours = model.neighbour_scores(histories, channel)  # (8, items)
+                scores = attended + neighbours.repeat(len(components) // len(neighbours), 1)
+                onnx_scores, onnx_attention = scorer.score(
+                    components, has, channel, bought, weights
+                )
                 here = f"scorer.onnx: {where}, {name}"
                 match("score", scores.numpy(), onnx_scores, here)
                 match("attention", attention.numpy(), onnx_attention, here)

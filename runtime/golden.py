@@ -28,18 +28,23 @@ def check_golden(cache: Cache) -> None:
     golden = {name: cache.array(f"golden/{name}") for name in ("components", "has")}
     golden |= {name: cache.array(f"golden/{name}") for name in ("top_items", "top_scores")}
     attention = cache.array("golden/top_attention")  # (2, g, k, 3)
+    history = ("history_items", "history_channels", "history_weights")
+    bought, channels, weights = (cache.array(f"golden/{name}") for name in history)  # (g, length)
     has = golden["has"].astype(np.bool_)
     manifest = cache.manifest()
     items = manifest.counts.items
     if manifest.encoder == "history":
-        _check_encoder(cache, golden["components"], has)
+        encoded = Encoder(cache).encode(bought, channels, weights)
+        _check_encoded(*encoded, golden["components"], has)
     scorer = Scorer(cache)
     # One customer at a time: scores of all of them together could be gigabytes.
     for row in range(len(has)):
         one = slice(row, row + 1)
         for channel, channel_name in enumerate(CHANNELS):
             where = f"golden customer {row}, channel {channel_name}"
-            scores, alphas = scorer.score(golden["components"][one], has[one], channel)
+            scores, alphas = scorer.score(
+                golden["components"][one], has[one], channel, bought[one], weights[one]
+            )
             _check_shape(where, scores, (1, items))
             _check_shape(where, alphas, (1, 3, items))
             expected_items = golden["top_items"][channel, row]  # (k,)
@@ -54,10 +59,12 @@ def check_golden(cache: Cache) -> None:
             _check_close(f"{where}: scores of the top {len(best)}", scores[0][best], expected)
 
 
-def _check_encoder(cache: Cache, components: _Floats, has: npt.NDArray[np.bool_]) -> None:
-    history = ("history_items", "history_channels", "history_weights")
-    items, channels, weights = (cache.array(f"golden/{name}") for name in history)
-    encoded, encoded_has = Encoder(cache).encode(items, channels, weights)
+def _check_encoded(
+    encoded: _Floats,
+    encoded_has: npt.NDArray[np.bool_],
+    components: _Floats,
+    has: npt.NDArray[np.bool_],
+) -> None:
     _check_shape("golden histories", encoded, components.shape)
     _check_shape("golden histories", encoded_has, has.shape)
     _check_close("golden histories: components", encoded, components)

@@ -155,16 +155,18 @@ class Recommender:
     ) -> tuple[Tier, tuple[RecommendedItem, ...]] | None:
         """Answer from the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
+            history = _history(customer, in_basket, channel)
             if len(in_basket) and self._can_encode:
-                components, has = self._encode(customer, in_basket, channel)
+                components, has = self._encode(history)
             else:
                 components, has = customer.components[None], customer.has[None]
             bought = [bool(flag) for flag in customer.has]
-            if found := self._scored(components, has, bought, left_out, k, channel):
+            if found := self._scored(components, has, history, bought, left_out, k, channel):
                 return "personal", found
         elif len(in_basket) and self._can_encode:
-            components, has = self._encode(None, in_basket, channel)
-            if found := self._scored(components, has, [False] * 3, left_out, k, channel):
+            history = _history(None, in_basket, channel)
+            components, has = self._encode(history)
+            if found := self._scored(components, has, history, [False] * 3, left_out, k, channel):
                 return "basket", found
         return None
 
@@ -172,6 +174,7 @@ class Recommender:
         self,
         components: npt.NDArray[np.float32],
         has: npt.NDArray[np.bool_],
+        history: tuple[_Rows, _Rows],
         bought: Sequence[bool],
         left_out: _Rows,
         k: int,
@@ -179,9 +182,14 @@ class Recommender:
     ) -> tuple[RecommendedItem, ...] | None:
         """Rank by the model; None where it gives no numbers to rank by.
 
-        ``components`` (1, 3, d) and ``has`` (1, 3) come with the basket, ``bought`` without.
+        ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
+        without.
         """
-        scores, attention = self._scorer.score(components, has, CHANNELS.index(channel))
+        items, _ = history
+        ones = np.ones((1, len(items)), np.float32)
+        scores, attention = self._scorer.score(
+            components, has, CHANNELS.index(channel), items[None], ones
+        )
         if not np.isfinite(scores).all():  # embeddings so large that their products overflow
             return None
         best = _best(scores, left_out, -np.inf, k)  # (<= k,)
@@ -210,19 +218,12 @@ class Recommender:
         )
 
     def _encode(
-        self, customer: Customer | None, in_basket: _Rows, channel: Channel
+        self, history: tuple[_Rows, _Rows]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Encode a history with a basket: components (1, 3, d) and has (1, 3)."""
-        here = CHANNELS.index(channel)
-        items, channels = _NO_ROWS, _NO_ROWS
-        if customer is not None:
-            items = customer.history_items.astype(np.int64)
-            channels = customer.history_channels.astype(np.int64)
-        # A history holds an item once per channel, as it did in training.
-        new = np.setdiff1d(in_basket, items[channels == here])
-        items = np.concatenate([items, new])[None]  # (1, length)
-        channels = np.concatenate([channels, np.full(len(new), here)])[None]  # (1, length)
-        return self._encoder.encode(items, channels, np.ones(items.shape, np.float32))
+        """Encode a history: components (1, 3, d) and has (1, 3)."""
+        items, channels = history
+        ones = np.ones((1, len(items)), np.float32)
+        return self._encoder.encode(items[None], channels[None], ones)
 
     @property
     def _can_encode(self) -> bool:
@@ -243,6 +244,18 @@ class Recommender:
     @cached_property
     def _popularity(self) -> npt.NDArray[np.int64]:
         return self._cache.array("popularity")  # (2, items)
+
+
+def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> tuple[_Rows, _Rows]:
+    """Items (length,) and channels (length,) of what was bought and what is in the basket."""
+    here = CHANNELS.index(channel)
+    items, channels = _NO_ROWS, _NO_ROWS
+    if customer is not None:
+        items = customer.history_items.astype(np.int64)
+        channels = customer.history_channels.astype(np.int64)
+    # A history holds an item once per channel, as it did in training.
+    new = np.setdiff1d(in_basket, items[channels == here])
+    return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
 
 
 def _best(

@@ -29,10 +29,16 @@ class Scorer:
     def __init__(self, cache: "Cache", *, threads: int = 1) -> None:
         self._session = _session(cache, "scorer.onnx", threads)
         names = ("item_embeddings", "item_bias", "attention_bias")
+        names += ("neighbour_items", "neighbour_weights")
         self._arrays = {name: cache.array(name) for name in names}
 
     def score(
-        self, components: npt.NDArray[np.float32], has: npt.NDArray[np.bool_], channel: int
+        self,
+        components: npt.NDArray[np.float32],
+        has: npt.NDArray[np.bool_],
+        channel: int,
+        history_items: npt.NDArray[np.int64],
+        history_weights: npt.NDArray[np.float32],
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Score every item for a batch of customers in one channel.
 
@@ -40,6 +46,9 @@ class Scorer:
             components: float32 (b, 3, d), x_k.
             has: bool (b, 3), which of them the customer has data for.
             channel: 0 offline, 1 online.
+            history_items: int64 (b, length), rows of the items bought in any channel, for the
+                neighbour term; any row where the weight is 0.
+            history_weights: float32 (b, length), 1 for a purchase, 0 for padding.
 
         Returns:
             scores float32 (b, n), and attention float32 (b, 3, n): α, 0 where ``has`` is false.
@@ -47,7 +56,13 @@ class Scorer:
         Raises:
             ReleaseError: onnxruntime can't run the graph on these arrays.
         """
-        feeds = {"components": components, "has": has, "channel": np.array(channel, np.int64)}
+        feeds = {
+            "components": components,
+            "has": has,
+            "channel": np.array(channel, np.int64),
+            "history_items": history_items,
+            "history_weights": history_weights,
+        }
         scores, attention = _run(self._session, ["scores", "attention"], feeds | self._arrays)
         return scores, attention
 

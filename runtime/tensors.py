@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.manifest import Manifest
 
-DType: TypeAlias = Literal["float32", "int64", "int32", "uint8"]
+DType: TypeAlias = Literal["float16", "float32", "int64", "int32", "uint8"]
 Array: TypeAlias = npt.NDArray[Any]
 
 GOLDEN_K = 10
@@ -25,7 +25,7 @@ GOLDEN_K = 10
 CHUNK_BYTES = 4 << 20
 """About how much of a tensor is in memory at once while streaming."""
 
-_DTYPES = {"F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
+_DTYPES = {"F16": "float16", "F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
             "item_bias": TensorSpec("float32", (2, items)),
             "attention_bias": TensorSpec("float32", (2, 3, items)),
             "popularity": TensorSpec("int64", (2, items)),
+            "neighbour_items": TensorSpec("int32", (items, "neighbours"), high=last),
+            "neighbour_weights": TensorSpec("float16", (items, 2, "neighbours")),
         },
         "customers.safetensors": {
             "components": TensorSpec("float32", (customers, 3, size)),
@@ -66,15 +68,13 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
             "top_items": TensorSpec("int32", (2, "g", k), high=last),
             "top_scores": TensorSpec("float32", (2, "g", k)),
             "top_attention": TensorSpec("float32", (2, "g", k, 3)),
+            "history_items": TensorSpec("int64", ("g", "length"), high=last),
+            "history_channels": TensorSpec("int64", ("g", "length"), high=1),
+            "history_weights": TensorSpec("float32", ("g", "length")),
         },
     }
     if manifest.encoder == "history":
         expected["items.safetensors"]["source_embeddings"] = TensorSpec("float32", (items, size))
-        expected["golden.safetensors"] |= {
-            "history_items": TensorSpec("int64", ("g", "length"), high=last),
-            "history_channels": TensorSpec("int64", ("g", "length"), high=1),
-            "history_weights": TensorSpec("float32", ("g", "length")),
-        }
     return expected
 
 
@@ -132,7 +132,7 @@ class TensorFile:
             values: Array = self._handle.get_slice(name)[first:last]
         except SafetensorError as error:
             raise ReleaseError(f"{self.name}: tensor {name!r}: {error}") from error
-        if spec.dtype == "float32":
+        if spec.dtype in ("float16", "float32"):
             wrong, allowed = ~np.isfinite(values), "finite numbers"
         else:
             wrong = (values < spec.low) | (values > spec.high)

@@ -11,3 +11,6 @@ class QuietReporter:
 
     def epoch(self, log: EpochLog) -> None:
         """Say nothing."""
+
+    def stage(self, text: str) -> None:
+        """Say nothing."""

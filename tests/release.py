@@ -21,7 +21,9 @@ POOLING = 0.5
 _SCORER = """
 <ir_version: 10, opset_import: ["": 21]>
 scorer (float[batch, 3, d] components, bool[batch, 3] has, int64 channel, float[n, d]
-        item_embeddings, float[2, n] item_bias, float[2, 3, n] attention_bias)
+        item_embeddings, float[2, n] item_bias, float[2, 3, n] attention_bias,
+        int64[batch, length] history_items, float[batch, length] history_weights,
+        int32[n, m] neighbour_items, float16[n, 2, m] neighbour_weights)
     => (float[batch, n] scores, float[batch, 3, n] attention)
 <int64[1] one = {1}, int64[1] two = {2}, float masked = {-1e9}>
 {
@@ -40,7 +42,27 @@ scorer (float[batch, 3, d] components, bool[batch, 3] has, int64 channel, float[
     parts = Mul (attention, affinities)
     sum = ReduceSum <keepdims = 0> (parts, one)
     level = Gather <axis = 0> (item_bias, channel)
-    scores = Add (sum, level)
+    bare_scores = Add (sum, level)
+    bought_halves = Gather <axis = 0> (neighbour_weights, history_items)
+    halves = Gather <axis = 2> (bought_halves, channel)
+    values = Cast <to = 1> (halves)
+    bought_names = Gather <axis = 0> (neighbour_items, history_items)
+    named = Cast <to = 7> (bought_names)
+    depth = Shape <start = 0, end = 1> (item_embeddings)
+    switch = Constant <value_floats = [0.0, 1.0]> ()
+    places = OneHot <axis = 3> (named, depth, switch)
+    three = Constant <value_ints = [3]> ()
+    column = Unsqueeze (values, three)
+    table = Mul (places, column)
+    rows = ReduceSum <keepdims = 0> (table, two)
+    heavy = Unsqueeze (history_weights, two)
+    weighed = Mul (rows, heavy)
+    spoken = ReduceSum <keepdims = 0> (weighed, one)
+    total = ReduceSum <keepdims = 1> (history_weights, one)
+    least = Constant <value_float = 1.0> ()
+    divisor = Max (total, least)
+    mean = Div (spoken, divisor)
+    scores = Add (bare_scores, mean)
 }
 """
 
@@ -91,7 +113,9 @@ class Release:
         channels = self.customers["history_channels"][first:last].tolist()
         return list(zip(items, channels, strict=True))
 
-    def score(self, components: Array, has: Array, channel: int) -> tuple[Array, Array]:
+    def score(
+        self, components: Array, has: Array, channel: int, history: list[tuple[int, int]]
+    ) -> tuple[Array, Array]:
         """Scores (n,) and attention (3, n) of one customer, by the formula, in float64."""
         vectors = self.items["item_embeddings"].astype(np.float64)
         x = components.astype(np.float64)
@@ -99,6 +123,12 @@ class Release:
         exponents = np.exp(logits - logits.max()) * has[:, None]
         attention = exponents / np.maximum(exponents.sum(0), 1e-300)
         scores = (attention * (x @ vectors.T)).sum(0) + self.items["item_bias"][channel]
+        for item, _ in history:
+            named = self.items["neighbour_items"][item]
+            for other, weight in zip(
+                named, self.items["neighbour_weights"][item, channel], strict=True
+            ):
+                scores[other] += np.float64(weight) / len(history)
         return scores, attention
 
     def encode(self, history: list[tuple[int, int]]) -> tuple[Array, Array]:
@@ -141,6 +171,8 @@ def make_release(
         "item_bias": normal(2, items),
         "attention_bias": normal(2, 3, items),
         "source_embeddings": normal(items, size),
+        "neighbour_items": rng.integers(0, items, (items, 5)).astype(np.int32),
+        "neighbour_weights": normal(items, 2, 5).astype(np.float16),
     }
     histories: list[list[tuple[int, int]]] = []
     for customer in range(customers):
@@ -238,7 +270,10 @@ def _golden(release: Release, customers: range) -> dict[str, Array]:
     for channel in (0, 1):
         answers = [
             release.score(
-                release.customers["components"][row], release.customers["has"][row], channel
+                release.customers["components"][row],
+                release.customers["has"][row],
+                channel,
+                release.history(row),
             )
             for row in customers
         ]
@@ -254,15 +289,14 @@ def _golden(release: Release, customers: range) -> dict[str, Array]:
         "top_scores": np.array(golden["top_scores"], np.float32),
         "top_attention": np.array(golden["top_attention"], np.float32),
     }
-    if release.manifest.encoder == "history":
-        histories = [release.history(row) for row in customers]
-        padded = np.zeros((3, len(histories), max(map(len, histories))), np.int64)
-        for row, history in enumerate(histories):
-            for column, (item, channel) in enumerate(history):
-                padded[:, row, column] = item, channel, 1
-        arrays["history_items"] = padded[0]
-        arrays["history_channels"] = padded[1]
-        arrays["history_weights"] = padded[2].astype(np.float32)
+    histories = [release.history(row) for row in customers]
+    padded = np.zeros((3, len(histories), max(map(len, histories))), np.int64)
+    for row, history in enumerate(histories):
+        for column, (item, channel) in enumerate(history):
+            padded[:, row, column] = item, channel, 1
+    arrays["history_items"] = padded[0]
+    arrays["history_channels"] = padded[1]
+    arrays["history_weights"] = padded[2].astype(np.float32)
     return arrays
 
 

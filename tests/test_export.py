@@ -120,10 +120,20 @@ def test_the_catalogue_and_the_batch_are_free_axes(run: Run) -> None:
             rows = torch.from_numpy(rng.permutation(run.model.items)[:items])
             components = rng.normal(size=(batch, 3, 8)).astype(np.float32)
             has = rng.random((batch, 3)) < 0.7
+            history = rng.integers(0, items, (batch, 4))
+            present = (rng.random((batch, 4)) < 0.6).astype(np.float32)
+            names = rng.integers(0, items, (items, 3), dtype=np.int32)
+            values = rng.normal(size=(items, 2, 3)).astype(np.float16)
             for channel in (0, 1):
-                expected = run.model.score(
+                scores, alphas = run.model.score(
                     torch.from_numpy(components), torch.from_numpy(has), channel, rows
                 )
+                shares = present / np.maximum(present.sum(1, keepdims=True), 1)
+                for row, place in np.ndindex(history.shape):
+                    bought = history[row, place]
+                    for name, value in zip(names[bought], values[bought, channel], strict=True):
+                        scores[row, name] += float(value) * float(shares[row, place])
+                expected = scores, alphas
                 got = session.run(
                     ["scores", "attention"],
                     {
@@ -133,6 +143,10 @@ def test_the_catalogue_and_the_batch_are_free_axes(run: Run) -> None:
                         "item_embeddings": run.model.item_vectors(rows).numpy(),
                         "item_bias": run.model.item_bias[:, rows].numpy(),
                         "attention_bias": bias[:, :, rows].numpy(),
+                        "history_items": history,
+                        "history_weights": present,
+                        "neighbour_items": names,
+                        "neighbour_weights": values,
                     },
                 )
                 for ours, theirs in zip(expected, got, strict=True):

@@ -76,7 +76,9 @@ def test_golden_items_whose_scores_tie_may_swap(place: Path) -> None:
     made.items.update(load_file(made.folder / "items.safetensors"))
     for channel in (0, 1):
         for row in range(6):
-            scores, alphas = made.score(golden["components"][row], golden["has"][row], channel)
+            scores, alphas = made.score(
+                golden["components"][row], golden["has"][row], channel, made.history(row)
+            )
             best = sorted(range(40), key=lambda item: (-scores[item], -item))[:10]  # 1 before 0
             golden["top_items"][channel, row] = best
             golden["top_scores"][channel, row] = scores[best]

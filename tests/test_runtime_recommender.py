@@ -86,10 +86,18 @@ def test_a_batch_scores_as_its_customers_do_one_by_one(release: Release, cache: 
     scorer = Scorer(cache)
     components = release.customers["components"]
     has = release.customers["has"].astype(np.bool_)
+    histories = [release.history(row) for row in range(len(has))]
+    items = np.zeros((len(has), max(map(len, histories))), np.int64)
+    weights = np.zeros(items.shape, np.float32)
+    for row, history in enumerate(histories):
+        items[row, : len(history)] = [item for item, _ in history]
+        weights[row, : len(history)] = 1
     for channel in (0, 1):
-        scores, attention = scorer.score(components, has, channel)
-        for row in range(len(has)):
-            one, alpha = scorer.score(components[[row]], has[[row]], channel)
+        scores, attention = scorer.score(components, has, channel, items, weights)
+        for row, history in enumerate(histories):
+            bought = items[[row], : len(history)]
+            ones = np.ones(bought.shape, np.float32)
+            one, alpha = scorer.score(components[[row]], has[[row]], channel, bought, ones)
             np.testing.assert_allclose(one[0], scores[row], rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(alpha[0], attention[row], rtol=1e-5, atol=1e-6)
 
@@ -115,7 +123,7 @@ def test_a_known_customer_gets_what_the_formula_says(
 ) -> None:
     number = CHANNELS.index(channel)
     vectors, has = release.customers["components"][customer], release.customers["has"][customer]
-    scores, attention = release.score(vectors, has, number)
+    scores, attention = release.score(vectors, has, number, release.history(customer))
     left_out = {item for item, where in release.history(customer) if where == number}
 
     answer = recommender.recommend(release.customer_ids[customer], k=7, channel=channel)
@@ -133,8 +141,9 @@ def test_a_basket_joins_what_a_customer_bought(release: Release, recommender: Re
     history = release.history(3)
     basket = [row for row in range(40) if (row, 1) not in history][:2]
     bought_here = next(item for item, channel in history if channel == 1)
-    components, has = release.encode([*history, *((row, 1) for row in basket)])
-    scores, _ = release.score(components, has, 1)
+    joined = [*history, *((row, 1) for row in basket)]
+    components, has = release.encode(joined)
+    scores, _ = release.score(components, has, 1, joined)
     left_out = {*basket, *(item for item, channel in history if channel == 1)}
 
     answer = recommender.recommend(
@@ -154,8 +163,9 @@ def test_a_basket_alone_is_enough(
     release: Release, recommender: Recommender, customer: str | None
 ) -> None:
     """c000000 is known, and has bought nothing."""
-    components, has = release.encode([(4, 0), (39, 0)])
-    scores, _ = release.score(components, has, 0)
+    basket = [(4, 0), (39, 0)]
+    components, has = release.encode(basket)
+    scores, _ = release.score(components, has, 0, basket)
 
     answer = recommender.recommend(customer, basket=["i000004", "no such", "été", "no such"])
 
@@ -197,12 +207,17 @@ def test_a_table_release_ranks_by_the_table_and_leaves_the_basket_out(tmp_path: 
     release = make_release(tmp_path / "bundle", encoder="table")
     recommender = open_changed(tmp_path, release)
     components, has = release.customers["components"][1], release.customers["has"][1]
-    scores, _ = release.score(components, has, 1)
-    best = expected_rows(scores, set(), 11)
-    answer = recommender.recommend("c000001", basket=[release.item_ids[best[0]]], channel="online")
-    anyone = recommender.recommend(basket=[release.item_ids[best[0]]])
+    history = release.history(1)
+    in_basket = next(row for row in range(40) if (row, 1) not in history)
+    # what a table can't embed still speaks through its neighbours
+    scores, _ = release.score(components, has, 1, [*history, (in_basket, 1)])
+    left_out = {in_basket, *(item for item, channel in history if channel == 1)}
+    best = expected_rows(scores, left_out, 10)
+    basket = [release.item_ids[in_basket]]
+    answer = recommender.recommend("c000001", basket=basket, channel="online")
+    anyone = recommender.recommend(basket=basket)
     recommender.close()
-    assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in best[1:]]
+    assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in best]
     assert anyone.tier == "store-popular"
 
 

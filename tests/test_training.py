@@ -267,7 +267,7 @@ def test_moved_data_is_found_with_its_new_place(tmp_path: Path) -> None:
         (lambda run: _edit(run, "training", "epochs", "many"), "epochs: is 'many'"),
         (lambda run: _edit(run, "model", "encoder", "magic"), "encoder: is 'magic'"),
         (lambda run: _edit(run, "model", "embedding_size", 9), "doesn't fit"),
-        (lambda run: (run / CHECKPOINT).unlink(), "to finish it"),
+        (lambda run: (run / MODEL).unlink(), "to finish it"),
         (lambda run: (run / MODEL).write_bytes(b"junk"), "can't be read as a checkpoint"),
         (lambda run: _cut(run / MODEL), "can't be read as a checkpoint"),
     ],

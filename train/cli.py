@@ -236,6 +236,12 @@ def validate(data: Path, as_json: bool) -> None:
     help="d, of every embedding.",
 )
 @click.option(
+    "--neighbours",
+    type=click.IntRange(0, 65_536),
+    default=_MODEL.neighbours,
+    help="Items in each item's row of the neighbour term, 8 bytes each in a release; 0 for none.",
+)
+@click.option(
     "--learning-rate",
     type=_Finite(0, 10, min_open=True),
     default=_TRAINING.learning_rate,
@@ -281,8 +287,16 @@ def validate(data: Path, as_json: bool) -> None:
     default=_TRAINING.threads,
     help="CPU threads; another number gives slightly other weights.",
 )
+@click.option(
+    "--refit",
+    type=FOLDER,
+    metavar="RUN",
+    help="Train on all days, for as long and with the options and the blend that RUN found best.",
+)
 @click.option("--restart", is_flag=True, help="Throw away what RUN holds and begin anew.")
+@click.pass_context
 def fit(
+    context: click.Context,
     data: Path,
     out: Path,
     valid_days: int,
@@ -292,6 +306,7 @@ def fit(
     encoder: EncoderName,
     objective: ObjectiveChoice,
     embedding_size: int,
+    neighbours: int,
     learning_rate: float,
     weight_decay: float,
     class_weight: float,
@@ -301,6 +316,7 @@ def fit(
     epochs: int,
     patience: int,
     threads: int,
+    refit: Path | None,
     restart: bool,
 ) -> None:
     """Train C2Rec on a dataset.
@@ -316,25 +332,31 @@ def fit(
     from c2rec.train.transactions import read_dataset
 
     dataset = read_dataset(data)
-    config = RunConfig(
-        data=str(data.resolve()),
-        fingerprint=dataset.fingerprint,
-        split=SplitConfig(valid_days, test_days, min_interactions),
-        model=ModelConfig(encoder=encoder, embedding_size=embedding_size),
-        training=TrainingConfig(
-            seed=seed,
-            objective=objective,
-            negatives=negatives,
-            class_weight=class_weight,
-            attention_weight=attention_weight,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            epochs=epochs,
-            patience=patience,
-            threads=threads,
-        ),
-    )
+    if refit:
+        _refuse_others(context)
+        config = run.refit_config(refit, str(data.resolve()), dataset.fingerprint)
+    else:
+        config = RunConfig(
+            data=str(data.resolve()),
+            fingerprint=dataset.fingerprint,
+            split=SplitConfig(valid_days, test_days, min_interactions),
+            model=ModelConfig(
+                encoder=encoder, embedding_size=embedding_size, neighbours=neighbours
+            ),
+            training=TrainingConfig(
+                seed=seed,
+                objective=objective,
+                negatives=negatives,
+                class_weight=class_weight,
+                attention_weight=attention_weight,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                batch_size=batch_size,
+                epochs=epochs,
+                patience=patience,
+                threads=threads,
+            ),
+        )
     try:
         prepared = run.prepare(dataset, config.split)
     except DataError as error:
@@ -348,23 +370,32 @@ def fit(
     )
     try:
         with run.only_fit(out):
-            progress = loop.fit(config, prepared, out, ConsoleReporter(epochs))
+            reporter = ConsoleReporter(config.training.epochs)
+            progress = loop.fit(config, prepared, out, reporter)
     except loop.Interrupted:
         click.echo("\nStopped, and saved; run the same command again to go on.", err=True)
         sys.exit(130)
     click.echo(f"{out}: epoch {progress.best_epoch} of {progress.epoch} is the model")
 
 
+def _refuse_others(context: click.Context) -> None:
+    """Make sure that nothing is asked for that --refit decides."""
+    for name in context.params.keys() - {"data", "out", "refit", "restart"}:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} can't go with --refit, which takes it from RUN")
+
+
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
-    from c2rec.train.run import CHECKPOINT, MODEL
+    from c2rec.train.run import BEST, CHECKPOINT, MODEL
 
     if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
         if not (out / CONFIG).exists():
             raise RunError(f"{out}: is not empty and holds no run; choose another --out")
         before = read_config(out)  # never delete, or mix with, what is no run of ours
         if restart:
-            for name in (CHECKPOINT, MODEL, CONFIG):
+            for name in (MODEL, BEST, CHECKPOINT, CONFIG):
                 (out / name).unlink(missing_ok=True)
         else:
             change = _first_difference(before, replace(config, data=before.data))
@@ -383,7 +414,7 @@ def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
 def _first_difference(before: RunConfig, now: RunConfig) -> str | None:
     if before.fingerprint != now.fingerprint:
         return "dataset (its files have changed)"
-    for part in ("split", "model", "training"):
+    for part in ("split", "model", "training", "blend"):
         old, new = getattr(before, part), getattr(now, part)
         for field in fields(old):
             a, b = getattr(old, field.name), getattr(new, field.name)

@@ -34,6 +34,9 @@ class ModelConfig:
     """A history of n purchases is summed and divided by n to this power."""
     shared_start: float = 2.0
     """b_{c,shared} before training: attention starts biased towards the shared component."""
+    neighbours: int = 128
+    """Items that each item's row of the neighbour term names; 0 leaves the term out. A release
+    takes 8 bytes for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,40 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelBlend:
+    """What is added to the attention's scores in one channel, and how much of it.
+
+    Weights are in units of the attention's scores: at 1 a term's scores spread as widely over
+    the catalogue as the attention's do.
+    """
+
+    regression: float = 0.5
+    """Weight of the items that the items bought predict (EASE)."""
+    alike: float = 0.3
+    """Weight of what customers who bought the same items bought in this channel."""
+    bought: float = 1.0
+    """Weight of the items that the customer bought in the other channel."""
+    recent: float = 0.0
+    """Weight of log(1 + purchases), each counting less with its age …"""
+    half_life: float = 3.0
+    """… by half in so many days."""
+    season: float = 0.0
+    """Weight of log(1 + purchases in the four weeks that came next a year ago)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlendConfig:
+    """The neighbour term and the recent popularity beside the attention."""
+
+    search: bool = True
+    """Whether the weights are where a search on the validation period starts, or fixed."""
+    regularisation: float = 300.0
+    """λ of EASE; searched as well."""
+    offline: ChannelBlend = field(default_factory=ChannelBlend)
+    online: ChannelBlend = field(default_factory=ChannelBlend)
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """Everything that decides what a run's weights are."""
 
@@ -101,6 +138,7 @@ class RunConfig:
     split: SplitConfig
     model: ModelConfig
     training: TrainingConfig
+    blend: BlendConfig = field(default_factory=BlendConfig)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -125,6 +163,15 @@ def read_config(folder: Path) -> RunConfig:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: can't be read: {error}") from error
     return _parse(RunConfig, document, f"{path}: ")
+
+
+def parse_blend(document: Any, where: str) -> BlendConfig:
+    """Read a blend that was written as a JSON object.
+
+    Raises:
+        RunError: a field is missing, unknown or of the wrong type.
+    """
+    return _parse(BlendConfig, document, where)
 
 
 _T = TypeVar("_T")

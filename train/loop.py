@@ -1,4 +1,4 @@
-"""The training loop: from prepared data to the weights of the best epoch.
+"""The training loop: from prepared data to the best epoch's weights, blended.
 
 It can be stopped at any moment. What a step draws depends on (seed, epoch, step) alone, and a
 checkpoint holds weights, optimiser state and progress, so a run that was stopped, or killed, and
@@ -31,6 +31,7 @@ from c2rec.train.batches import (
     hold_out,
     whole,
 )
+from c2rec.train.blend import blend
 from c2rec.train.checkpoint import (
     load_optimizers,
     optimizer_tensors,
@@ -42,16 +43,20 @@ from c2rec.train.metrics import evaluate_channel
 from c2rec.train.model import C2Rec
 from c2rec.train.objectives import Candidates, batch_loss
 from c2rec.train.run import (
+    BEST,
     CHECKPOINT,
     MODEL,
     PreparedData,
     build_model,
     load_weights,
+    model_tensors,
 )
 from c2rec.train.split import Purchases
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, progress is saved at least so often."""
+_RANKED_AT_ONCE = 256
+"""Customers: what is gathered for their neighbours takes memory."""
 VALIDATION_K = 10
 """List length of the NDCG that decides when to stop."""
 
@@ -69,6 +74,10 @@ class Reporter(Protocol):
 
     def epoch(self, log: "EpochLog") -> None:
         """Say how an epoch went."""
+        ...
+
+    def stage(self, text: str) -> None:
+        """Say what is being done after the last epoch."""
         ...
 
 
@@ -117,14 +126,15 @@ class ModelRanker:
     def __init__(self, model: C2Rec, index: PurchaseIndex) -> None:
         self._model = model
         self._index = index
-        self._catalogue = torch.arange(model.items)
 
     def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
         """Score every item: float32 (batch, items)."""
+        result: npt.NDArray[np.float32] = np.empty((len(customers), self._model.items), np.float32)
         with torch.inference_mode():
-            components, has = self._model.encode(self._index.histories(customers))
-            scores, _ = self._model.score(components, has, channel, self._catalogue)
-        result: npt.NDArray[np.float32] = scores.numpy()
+            for start in range(0, len(customers), _RANKED_AT_ONCE):
+                batch = customers[start : start + _RANKED_AT_ONCE]
+                ranked = self._model.rank(self._index.histories(batch), channel)
+                result[start : start + len(batch)] = ranked.numpy()
         return result
 
 
@@ -148,8 +158,8 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     averaged = _averaged_copy(model)
     optimizers = make_optimizers(model, training)
     progress = _restore(folder / CHECKPOINT, model, averaged, optimizers)
-    if progress.best_epoch and not (folder / MODEL).is_file():
-        raise RunError(f"{folder}: has lost its {MODEL}; begin anew with --restart")
+    if progress.best_epoch and not (folder / BEST).is_file():
+        raise RunError(f"{folder}: has lost its {BEST}; begin anew with --restart")
     objective = objective_of(training, data.index.items)
     cumulative = _proposal(data.split.train, data.index.items)
     catalogue = torch.arange(data.index.items)
@@ -221,13 +231,32 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
 
             log = _end_epoch(config, data, averaged, progress, len(batches))
             if log.best:
-                write_tensors(folder / MODEL, averaged.state_dict(), {"epoch": log.epoch})
+                write_tensors(folder / BEST, averaged.state_dict(), {"epoch": log.epoch})
             _save(folder / CHECKPOINT, model, averaged, optimizers, progress)
             saved_at = time.monotonic()
             reporter.epoch(log)
             if stop.requested and not progress.finished:
                 raise Interrupted
+    if not (folder / MODEL).is_file():
+        _finish(config, data, folder, reporter)
     return progress
+
+
+def _finish(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter) -> None:
+    """Blend the other terms into the best epoch's weights, and write the model."""
+    model = build_model(config, data)
+    tensors, state = read_tensors(folder / BEST)
+    load_weights(model, tensors, folder / BEST)
+    blended = blend(
+        model.eval(),
+        ModelRanker(model, data.index),
+        data.index,
+        data.split.valid if config.split.valid_days else None,
+        config.blend,
+        neighbours=config.model.neighbours,
+        say=reporter.stage,
+    )
+    write_tensors(folder / MODEL, model_tensors(model), state | {"blended": asdict(blended)})
 
 
 def _end_epoch(

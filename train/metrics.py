@@ -50,6 +50,85 @@ class ChannelMetrics:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What customers bought later in one channel, and what their lists leave out."""
+
+    customers: Rows
+    """int64 (n,), ascending: those with at least one target."""
+    targets: npt.NDArray[np.int64]
+    """int64 (n,): how many targets each has."""
+    pairs: Rows
+    """int64 (targets,), ascending: customer times the number of items, plus the item."""
+    index: PurchaseIndex
+    """Training purchases."""
+    channel: int
+    new_only: bool
+    """Whether what was bought in the channel during training is left out of lists and targets.
+    Leaving it out of the lists alone, or only where it is no target, would give the answer away."""
+
+    @classmethod
+    def of(
+        cls, index: PurchaseIndex, later: Purchases, channel: int, *, new_only: bool
+    ) -> "Wanted":
+        """Find the targets in the purchases of a later period."""
+        chosen = later.channels == channel
+        pairs: Rows = np.unique(
+            later.customers[chosen].astype(np.int64) * index.items + later.items[chosen]
+        )
+        if new_only:
+            bought, _ = index.of(np.unique(later.customers[chosen]).astype(np.int64))
+            bought = bought[index.purchases.channels[bought] == channel]
+            seen = index.purchases.customers[bought].astype(np.int64) * index.items
+            pairs = np.setdiff1d(pairs, seen + index.purchases.items[bought])
+        customers, targets = np.unique(pairs // index.items, return_counts=True)
+        return cls(customers, targets, pairs, index, channel, new_only)
+
+    def sample(self, most: int) -> "Wanted":
+        """Keep at most so many customers, evenly spread."""
+        if len(self.customers) <= most:
+            return self
+        places = np.linspace(0, len(self.customers) - 1, most).astype(np.int64)
+        kept = self.customers[places]
+        pairs = self.pairs[np.isin(self.pairs // self.index.items, kept)]
+        return Wanted(kept, self.targets[places], pairs, self.index, self.channel, self.new_only)
+
+    def hits(self, scores: npt.NDArray[np.float32], rows: slice, k: int) -> npt.NDArray[np.bool_]:
+        """Rank and look up some of the customers.
+
+        Args:
+            scores: float32 (b, items), of the customers in ``rows``; not changed.
+            rows: which of ``customers``.
+            k: length of the lists.
+
+        Returns:
+            bool (b, min(k, items)): whether each place of the list holds a target.
+
+        Raises:
+            RunError: a score is not finite.
+        """
+        batch = self.customers[rows]
+        if not np.isfinite(scores).all():
+            raise RunError("a score is not finite; fit again with a lower --learning-rate")
+        if self.new_only:
+            purchases, owners = self.index.of(batch)
+            here = self.index.purchases.channels[purchases] == self.channel
+            scores = scores.copy()
+            scores[owners[here], self.index.purchases.items[purchases[here]]] = -np.inf
+        top = top_k(scores, k)  # (b, ≤ k)
+        ranked = batch[:, None] * self.index.items + top  # (b, ≤ k)
+        place = np.searchsorted(self.pairs, ranked)  # (b, ≤ k), for pairs are sorted
+        found: npt.NDArray[np.bool_] = (
+            self.pairs[np.minimum(place, len(self.pairs) - 1)] == ranked  # (b, ≤ k)
+        )
+        return found
+
+    def ndcg(self, scores: npt.NDArray[np.float32], k: int) -> float:
+        """Mean NDCG@k over the customers, from all their scores: float32 (n, items)."""
+        hits = self.hits(scores, slice(None), k)
+        return float(_ndcg(hits, self.targets, k).mean())
+
+
 def evaluate_channel(
     ranker: Ranker,
     index: PurchaseIndex,
@@ -68,46 +147,31 @@ def evaluate_channel(
         targets: distinct purchases of a later period.
         channel: row of ``CHANNELS``.
         k: length of the list, at least 1.
-        new_only: leave what the customer bought in this channel during training out of both
-            the ranking and the targets. Leaving it out of the ranking alone, or only where it
-            is no target, would give the answer away.
+        new_only: as of ``Wanted``.
         batch_size: customers scored at a time.
 
     Raises:
         RunError: a score is not finite.
     """
-    chosen = targets.channels == channel
-    pairs = targets.customers[chosen].astype(np.int64) * index.items + targets.items[chosen]
-    wanted: Rows = np.unique(pairs)
-    if new_only:
-        bought, _ = index.of(np.unique(targets.customers[chosen]).astype(np.int64))
-        bought = bought[index.purchases.channels[bought] == channel]
-        seen = index.purchases.customers[bought].astype(np.int64) * index.items
-        wanted = np.setdiff1d(wanted, seen + index.purchases.items[bought])
-    customers, wanted_per_customer = np.unique(wanted // index.items, return_counts=True)
+    wanted = Wanted.of(index, targets, channel, new_only=new_only)
+    customers = wanted.customers
     metrics = ChannelMetrics(customers, *(np.zeros(len(customers)) for _ in range(3)))
-    discounts = 1 / np.log2(np.arange(k) + 2)  # (k,)
-    ideal = np.cumsum(discounts)  # (k,)
     for rows in _slices(len(customers), batch_size):
-        batch = customers[rows]
-        scores = ranker.scores(batch, channel)  # (b, items)
-        if not np.isfinite(scores).all():
-            raise RunError("a score is not finite; fit again with a lower --learning-rate")
-        if new_only:
-            purchases, owners = index.of(batch)
-            here = index.purchases.channels[purchases] == channel
-            scores = scores.copy()
-            scores[owners[here], index.purchases.items[purchases[here]]] = -np.inf
-        top = top_k(scores, k)  # (b, ≤ k)
-        ranked = batch[:, None] * index.items + top  # (b, ≤ k)
-        place = np.searchsorted(wanted, ranked)  # (b, ≤ k), for wanted is sorted
-        hits = wanted[np.minimum(place, len(wanted) - 1)] == ranked  # (b, ≤ k)
-        targets_here = wanted_per_customer[rows]
+        hits = wanted.hits(ranker.scores(customers[rows], channel), rows, k)  # (b, ≤ k)
         metrics.hr[rows] = hits.any(1)
-        metrics.recall[rows] = hits.sum(1) / targets_here
-        gain = (hits * discounts[: hits.shape[1]]).sum(1)
-        metrics.ndcg[rows] = gain / ideal[np.minimum(targets_here, k) - 1]
+        metrics.recall[rows] = hits.sum(1) / wanted.targets[rows]
+        metrics.ndcg[rows] = _ndcg(hits, wanted.targets[rows], k)
     return metrics
+
+
+def _ndcg(
+    hits: npt.NDArray[np.bool_], targets: npt.NDArray[np.int64], k: int
+) -> npt.NDArray[np.float64]:
+    """Discounted gain over that of the best order of min(k, targets) hits: float64 (b,)."""
+    discounts = 1 / np.log2(np.arange(k) + 2)  # (k,)
+    gain = (hits * discounts[: hits.shape[1]]).sum(1)
+    ideal: npt.NDArray[np.float64] = gain / np.cumsum(discounts)[np.minimum(targets, k) - 1]
+    return ideal
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

@@ -37,6 +37,16 @@ class Histories:
     """int64 (batch, 2): purchases in each bag."""
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """For each item, the items that a purchase of it speaks for, and how loudly."""
+
+    items: Tensor
+    """int64 (items, n): rows of items; a row may name an item with weight 0, to fill up."""
+    weights: Tensor
+    """float32 (items, 2, n): B_c per channel, each a half-precision number."""
+
+
 class C2Rec(nn.Module):
     """The model of this module's docstring.
 
@@ -84,6 +94,8 @@ class C2Rec(nn.Module):
         self.item_bias = nn.Parameter(log_popularity - log_popularity.mean(1, keepdim=True))
         self.pair_class = nn.Linear(len(COMPONENTS) * size, 3)
         nn.init.zeros_(self.pair_class.weight)
+        self.neighbours: Neighbours | None = None
+        """Set after training, by ``blend``."""
 
     @property
     def items(self) -> int:
@@ -156,6 +168,30 @@ class C2Rec(nn.Module):
         attention = logits.softmax(1) * has[..., None]  # (b, 3, n)
         affinities = components @ vectors.T  # (b, 3, n)
         return (attention * affinities).sum(1) + self.item_bias[channel, items], attention
+
+    def neighbour_scores(self, histories: Histories, channel: int) -> Tensor:
+        """What the items bought add to every item's score: mean over them of their rows of B_c.
+
+        Returns:
+            float32 (batch, items); zeros where there are no neighbours or no purchases.
+        """
+        batch = len(histories.counts)
+        scores = torch.zeros(batch * self.items)
+        if self.neighbours is not None:
+            bought = histories.counts.sum(1)  # (b,)
+            owners = torch.repeat_interleave(torch.arange(batch), bought)  # (purchases,)
+            items = self.neighbours.items[histories.items]  # (purchases, n)
+            weights = self.neighbours.weights[histories.items, channel]  # (purchases, n)
+            weights = weights / bought[owners, None]
+            places = owners[:, None] * self.items + items  # (purchases, n)
+            scores.index_add_(0, places.flatten(), weights.flatten())
+        return scores.reshape(batch, self.items)
+
+    def rank(self, histories: Histories, channel: int) -> Tensor:
+        """Score the whole catalogue for a batch of customers, by all terms: (batch, items)."""
+        components, has = self.encode(histories)
+        scores, _ = self.score(components, has, channel, torch.arange(self.items))
+        return scores + self.neighbour_scores(histories, channel)
 
     def classify(self, components: Tensor, items: Tensor) -> Tensor:
         """Logits of (both channels, offline only, online only) for pairs of customer and item.

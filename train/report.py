@@ -36,6 +36,11 @@ class ConsoleReporter:
         )
 
 
+    def stage(self, text: str) -> None:
+        """Print a plain line."""
+        click.echo(text, err=True)
+
+
 def evaluation_text(evaluation: Evaluation) -> str:
     """Arrange an evaluation as tables."""
     cold = [

@@ -3,7 +3,8 @@
 ::
 
     RUN/config.json             what was asked for: data, split, model, training
-    RUN/model.safetensors       weights of the best epoch
+    RUN/model.safetensors       the model: there once the run is finished
+    RUN/best.safetensors        weights of the best epoch so far
     RUN/checkpoint.safetensors  weights, optimiser and progress, to go on from
     RUN/lock                    held by the fit that is running
 
@@ -15,8 +16,9 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +27,13 @@ from c2rec.runtime.errors import DataError, RunError
 from c2rec.train.attributes import attribute_rows
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.checkpoint import read_tensors
-from c2rec.train.config import RunConfig, SplitConfig, read_config
-from c2rec.train.model import C2Rec
+from c2rec.train.config import RunConfig, SplitConfig, parse_blend, read_config
+from c2rec.train.model import C2Rec, Neighbours
 from c2rec.train.split import Split, split
 from c2rec.train.transactions import Dataset, read_dataset
 
-MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+MODEL, BEST, CHECKPOINT = "model.safetensors", "best.safetensors", "checkpoint.safetensors"
+_NEIGHBOUR_ITEMS, _NEIGHBOUR_WEIGHTS = "neighbours.items", "neighbours.weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ class Run:
     config: RunConfig
     data: PreparedData
     model: C2Rec
-    """With the weights of the best epoch, in evaluation mode."""
+    """In evaluation mode."""
+    blended: dict[str, Any]
+    """``blend.Blended`` as a JSON object."""
 
 
 @contextmanager
@@ -121,10 +126,7 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
         DataError: the dataset can't be read.
     """
     config = read_config(folder)
-    if not _is_finished(folder):
-        raise RunError(
-            f"{folder}: is not finished; run the same 'c2rec-train fit' command again to finish it"
-        )
+    _check_finished(folder)
     where = data or Path(config.data)
     if not where.exists():
         raise RunError(
@@ -141,17 +143,77 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
             "restore it, or fit again into another folder"
         )
     prepared = prepare(dataset, config.split)
-    model = build_model(config, prepared)
-    tensors, _ = read_tensors(folder / MODEL)
-    load_weights(model, tensors, folder / MODEL)
-    return Run(folder, config, prepared, model.eval())
+    model, blended = load_model(folder, config, prepared)
+    return Run(folder, config, prepared, model, blended)
 
 
-def _is_finished(folder: Path) -> bool:
-    if not (folder / CHECKPOINT).exists():
-        return False
-    _, state = read_tensors(folder / CHECKPOINT)
-    return state.get("finished") is True
+def refit_config(run: Path, data: str, fingerprint: str) -> RunConfig:
+    """Ask for a run on all days, for as many epochs and with the blend that a run found best.
+
+    Args:
+        run: a finished run that had a validation period.
+        data: the dataset to train on: the same, or a newer one.
+        fingerprint: its.
+
+    Raises:
+        RunError: the run is not finished, or chose nothing.
+    """
+    config = read_config(run)
+    _check_finished(run)
+    if config.split.valid_days == 0:
+        raise RunError(
+            f"{run}: had no validation days to choose anything by; fit one with --valid-days first"
+        )
+    _, state = read_tensors(run / MODEL)
+    blend = parse_blend(state["blended"]["blend"], f"{run / MODEL}: blend: ")
+    return RunConfig(
+        data,
+        fingerprint,
+        replace(config.split, valid_days=0, test_days=0),
+        config.model,
+        replace(config.training, epochs=state["epoch"]),
+        blend,
+    )
+
+
+def _check_finished(run: Path) -> None:
+    if not (run / MODEL).is_file():
+        raise RunError(
+            f"{run}: is not finished; run the same 'c2rec-train fit' command again to finish it"
+        )
+
+
+def load_model(folder: Path, config: RunConfig, data: PreparedData) -> tuple[C2Rec, dict[str, Any]]:
+    """Load what a finished fit wrote: the model, in evaluation mode, and how it was blended.
+
+    Raises:
+        RunError: the file is missing, damaged, or doesn't fit the config and the data.
+    """
+    path = folder / MODEL
+    model = build_model(config, data)
+    tensors, state = read_tensors(path)
+    items, weights = tensors.pop(_NEIGHBOUR_ITEMS, None), tensors.pop(_NEIGHBOUR_WEIGHTS, None)
+    load_weights(model, tensors, path)
+    if items is not None and weights is not None:
+        _check_neighbours(path, model.items, items, weights)
+        model.neighbours = Neighbours(items, weights)
+    return model.eval(), state["blended"]
+
+
+def model_tensors(model: C2Rec) -> dict[str, Tensor]:
+    """Name every tensor of a finished model."""
+    tensors = dict(model.state_dict())
+    if model.neighbours is not None:
+        tensors[_NEIGHBOUR_ITEMS] = model.neighbours.items
+        tensors[_NEIGHBOUR_WEIGHTS] = model.neighbours.weights
+    return tensors
+
+
+def _check_neighbours(path: Path, items: int, rows: Tensor, weights: Tensor) -> None:
+    shape = (items, 2, rows.shape[-1])
+    fits = rows.ndim == 2 and len(rows) == items and tuple(weights.shape) == shape
+    if not fits or rows.min() < 0 or rows.max() >= items or not torch.isfinite(weights).all():
+        raise RunError(f"{path}: its neighbours don't fit its items")
 
 
 def load_weights(model: C2Rec, tensors: dict[str, Tensor], path: Path) -> None:

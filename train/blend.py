@@ -1,0 +1,268 @@
+"""The last step of a fit: how much of the neighbour term and of recent popularity goes in.
+
+The attention model is trained alone. Then the weights of the other terms are searched for on the
+validation period, each channel by itself, one weight after the other, by NDCG@100: over lists of
+10 a few hundred validation customers tell little, and the weights chosen by them were worse in
+the test period (``docs/experiments.md``). What recent popularity adds is the same for everyone and
+goes into the item bias, so a kiosk pays for the neighbour term alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from c2rec.runtime.records import CHANNELS
+from c2rec.train.batches import PurchaseIndex, Rows
+from c2rec.train.config import BlendConfig, ChannelBlend
+from c2rec.train.metrics import Ranker, Wanted
+from c2rec.train.model import C2Rec
+from c2rec.train.neighbours import Floats, NeighbourTerms
+from c2rec.train.split import Purchases
+
+SEARCH_K = 100
+"""Length of the lists that decide."""
+LEAST_GAIN = 0.005
+"""A weight changes where NDCG grows by more than this share of itself."""
+MEASURED = 50_000_000
+"""Customers times items that a search looks at, at most."""
+SCALED = 512
+"""Customers whose scores give a term's scale."""
+REGULARISATIONS = (100.0, 300.0, 1000.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
+BOUGHT = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+HALF_LIVES = (1.0, 3.0, 10.0, 30.0, 90.0, 365.0)
+YEAR, SEASON = 365, 28
+"""Days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blended:
+    """What was chosen, and what it did to the validation period."""
+
+    blend: BlendConfig
+    """With ``search`` off: the same weights again."""
+    before: dict[str, float | None]
+    """NDCG@100 of the attention model alone per channel; None where nothing could be measured."""
+    after: dict[str, float | None]
+    """NDCG@100 of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scales:
+    """Spread of each term over the catalogue, the mean over customers, per channel."""
+
+    attention: list[float]
+    regression: float
+    alike: list[float]
+    """Per channel."""
+    bought: float
+    """Mean purchases of a customer: what undoes the mean over them."""
+
+
+def blend(
+    model: C2Rec,
+    attention: Ranker,
+    index: PurchaseIndex,
+    valid: Purchases | None,
+    config: BlendConfig,
+    *,
+    neighbours: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Blended:
+    """Set a trained model's neighbours and add recent popularity to its item bias.
+
+    Args:
+        model: trained, without neighbours; changed in place.
+        attention: its scores without neighbours.
+        index: training purchases.
+        valid: what to choose by; None, or nothing measurable in a channel, leaves the weights as
+            they are in ``config``.
+        config: where to begin, and whether to search.
+        neighbours: entries in each item's row; 0 for no neighbour term.
+        say: told what is being done.
+    """
+    terms, wanted, config = _choose_regression(index, valid, config, neighbours=neighbours, say=say)
+    scales = _scales(attention, terms, index)
+    chosen: list[ChannelBlend] = []
+    before: dict[str, float | None] = {}
+    after: dict[str, float | None] = {}
+    for channel, name in enumerate(CHANNELS):
+        say(f"choosing the blend, {name}")
+        weights = config.offline if channel == 0 else config.online
+        if not neighbours:
+            weights = replace(weights, regression=0.0, alike=0.0, bought=0.0)
+        before[name] = after[name] = None
+        if wanted is not None and len(wanted[channel].customers):
+            targets = wanted[channel]
+            features = _Features(attention, terms, scales, index, targets.customers, channel)
+            before[name] = targets.ndcg(features.attention, SEARCH_K)
+            if config.search:
+                weights = _search(features, targets, weights, neighbours=neighbours > 0)
+            after[name] = targets.ndcg(features.total(weights), SEARCH_K)
+        chosen.append(weights)
+    with torch.no_grad():
+        for channel, weights in enumerate(chosen):
+            popularity = popularity_term(index.purchases, channel, weights, items=index.items)
+            scale = scales.attention[channel]
+            model.item_bias[channel] += torch.from_numpy(popularity * scale).float()
+    if neighbours:
+        factors = np.array(
+            [
+                [
+                    weights.regression * scale / scales.regression,
+                    weights.alike * scale / alike,
+                    weights.bought * scale * scales.bought,
+                ]
+                for weights, scale, alike in zip(
+                    chosen, scales.attention, scales.alike, strict=True
+                )
+            ]
+        )
+        say("making the rows of the neighbour term")
+        model.neighbours = terms.rows(weights=factors, neighbours=neighbours)
+    offline, online = chosen
+    return Blended(replace(config, search=False, offline=offline, online=online), before, after)
+
+
+def popularity_term(
+    purchases: Purchases, channel: int, weights: ChannelBlend, *, items: int
+) -> npt.NDArray[np.float64]:
+    """Weigh the channel's recent and seasonal popularity: float64 (items,), mean 0."""
+    here = purchases.channels == channel
+    bought = purchases.items[here]
+    ages = purchases.days.max() - purchases.days[here]  # (purchases,), days
+    total = np.zeros(items)
+    if weights.recent:
+        share = 0.5 ** (ages / weights.half_life)
+        total += weights.recent * np.log1p(np.bincount(bought, share, minlength=items))
+    if weights.season:
+        in_season = (ages < YEAR) & (ages >= YEAR - SEASON)
+        total += weights.season * np.log1p(np.bincount(bought[in_season], minlength=items))
+    centred: npt.NDArray[np.float64] = total - total.mean()
+    return centred
+
+
+def _choose_regression(
+    index: PurchaseIndex,
+    valid: Purchases | None,
+    config: BlendConfig,
+    *,
+    neighbours: int,
+    say: Callable[[str], None],
+) -> tuple[NeighbourTerms, list[Wanted] | None, BlendConfig]:
+    """Choose λ by what EASE alone reaches, averaged over the channels."""
+    say("finding neighbours")
+    terms = NeighbourTerms(index, regularisation=config.regularisation)
+    if valid is None:
+        return terms, None, config
+    most = max(1, MEASURED // index.items)
+    wanted = [
+        Wanted.of(index, valid, channel, new_only=True).sample(most)
+        for channel in range(len(CHANNELS))
+    ]
+    measured = [targets for targets in wanted if len(targets.customers)]
+    if not config.search or not neighbours or not measured:
+        return terms, wanted, config
+
+    def reached(each: NeighbourTerms) -> float:
+        return sum(t.ndcg(each.regressed(t.customers), SEARCH_K) for t in measured)
+
+    best = reached(terms)
+    for regularisation in REGULARISATIONS:
+        if regularisation != config.regularisation:
+            other = NeighbourTerms(index, regularisation=regularisation)
+            if reached(other) > best * (1 + LEAST_GAIN):
+                terms, best = other, reached(other)
+                config = replace(config, regularisation=regularisation)
+    return terms, wanted, config
+
+
+def _scales(attention: Ranker, terms: NeighbourTerms, index: PurchaseIndex) -> _Scales:
+    spread = np.linspace(0, index.customers - 1, min(SCALED, index.customers))
+    customers = np.unique(spread.astype(np.int64))
+    most = max(1, MEASURED // index.items)
+    customers = customers[:most]
+    return _Scales(
+        [_spread(attention.scores(customers, channel)) for channel in range(len(CHANNELS))],
+        _spread(terms.regressed(customers)),
+        [_spread(terms.alike(customers, channel)) for channel in range(len(CHANNELS))],
+        float(terms.lengths[customers].mean()),
+    )
+
+
+def _spread(scores: Floats) -> float:
+    # a term that says nothing (one item, no pair bought together) must not divide by 0
+    return float(scores.std(1).mean()) or 1.0
+
+
+class _Features:
+    """All terms' scores for some customers in one channel, each in units of the attention's."""
+
+    def __init__(
+        self,
+        attention: Ranker,
+        terms: NeighbourTerms,
+        scales: _Scales,
+        index: PurchaseIndex,
+        customers: Rows,
+        channel: int,
+    ) -> None:
+        self.attention = attention.scores(customers, channel) / scales.attention[channel]
+        self.regression = terms.regressed(customers) / scales.regression
+        self.alike = terms.alike(customers, channel) / scales.alike[channel]
+        self.bought = terms.both(customers) * scales.bought
+        self._index, self._channel = index, channel
+        days = index.purchases.days
+        self.span = int(days.max() - days.min()) + 1
+
+    def total(self, weights: ChannelBlend) -> Floats:
+        """Blend: float32 (n, items)."""
+        popularity = popularity_term(
+            self._index.purchases, self._channel, weights, items=self._index.items
+        )
+        total = self.attention + popularity.astype(np.float32)
+        for weight, term in (
+            (weights.regression, self.regression),
+            (weights.alike, self.alike),
+            (weights.bought, self.bought),
+        ):
+            if weight:
+                total += np.float32(weight) * term
+        return total
+
+
+def _search(
+    features: _Features, targets: Wanted, weights: ChannelBlend, *, neighbours: bool
+) -> ChannelBlend:
+    """Climb from the given weights, one at a time, until none of them helps."""
+    best = targets.ndcg(features.total(weights), SEARCH_K)
+    for _ in range(3):
+        begun = weights
+        for options in _ladders(features, neighbours=neighbours):
+            for option in options(weights):
+                reached = targets.ndcg(features.total(option), SEARCH_K)
+                if reached > best * (1 + LEAST_GAIN):
+                    weights, best = option, reached
+        if weights == begun:
+            break
+    return weights
+
+
+def _ladders(
+    features: _Features, *, neighbours: bool
+) -> Iterator[Callable[[ChannelBlend], list[ChannelBlend]]]:
+    if neighbours:
+        yield lambda now: [replace(now, alike=weight) for weight in WEIGHTS]
+        yield lambda now: [replace(now, regression=weight) for weight in WEIGHTS]
+        yield lambda now: [replace(now, bought=weight) for weight in BOUGHT]
+    half_lives = [days for days in HALF_LIVES if days <= 2 * features.span]
+    yield lambda now: [
+        replace(now, recent=weight, half_life=half_life)
+        for weight in WEIGHTS
+        for half_life in half_lives
+    ]
+    if features.span > YEAR - SEASON:
+        yield lambda now: [replace(now, season=weight) for weight in WEIGHTS]

@@ -1,0 +1,163 @@
+"""The neighbour term: what each item that a customer bought says about every other item.
+
+For item i bought and item v to be ranked in channel c::
+
+    B_{c,iv} = β_c E_iv + γ_c A_{c,iv} + ρ_c [i = v]
+
+E is EASE on both channels merged (Steck, 2019, arXiv 1905.03375), P = (XᵀX + λ I)⁻¹ and
+E = I − P diag(1/P_ii). A is what customers who bought i bought in channel c,
+A_{c,iv} = Σ_u x_ui x_{c,uv} / √n_u for i ≠ v: summed over a history it is the vote, in the channel
+asked for, of all customers, each as loud as the cosine similarity of what both bought. The last
+part speaks for an item that was bought in the other channel; one bought in this channel is left
+out of a list anyway. A low-rank model misses such pairs, and they miss what it knows.
+
+Only the largest entries of a row are kept, so that a kiosk gathers a few rows and adds them up.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse as sp
+import torch
+
+from c2rec.runtime.records import CHANNELS
+from c2rec.train.baselines.interactions import interactions
+from c2rec.train.batches import PurchaseIndex, Rows
+from c2rec.train.model import Neighbours
+
+Floats = npt.NDArray[np.float32]
+
+LARGEST_REGRESSION = 8_000
+"""EASE runs over at most so many items, those most bought: the inverse takes 8 n² bytes."""
+_BLOCK = 20_000_000
+"""Floats in memory at once while rows are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """EASE over some of the items."""
+
+    items: Rows
+    """int64 (m,), ascending rows of items."""
+    weights: Floats
+    """float32 (m, m), E; its diagonal is 0."""
+
+
+def regress(
+    bought: sp.csr_matrix, *, regularisation: float, most: int = LARGEST_REGRESSION
+) -> Regression:
+    """Solve EASE for the items that are bought most.
+
+    Args:
+        bought: 0 and 1, (customers, items).
+        regularisation: λ, above 0.
+        most: over how many items at most.
+    """
+    popularity = np.asarray(bought.sum(0)).ravel()
+    order = np.argsort(-popularity, kind="stable")[:most]
+    items = np.sort(order[popularity[order] > 0]).astype(np.int64)
+    columns = bought[:, items].astype(np.float64)
+    gram = (columns.T @ columns).toarray()
+    gram[np.diag_indices_from(gram)] += regularisation
+    # positive definite, for λ > 0
+    inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
+    inverse = inverse / -np.diag(inverse)
+    np.fill_diagonal(inverse, 0)
+    return Regression(items, inverse.astype(np.float32))
+
+
+class NeighbourTerms:
+    """The parts of the neighbour term, from training purchases.
+
+    Args:
+        index: training purchases.
+        regularisation: λ of EASE.
+    """
+
+    def __init__(self, index: PurchaseIndex, *, regularisation: float) -> None:
+        shape = {"customers": index.customers, "items": index.items}
+        self.items = index.items
+        self.lengths = np.diff(index.starts)
+        """int64 (customers,): purchases, of which one item may have two."""
+        self.bought = interactions(index.purchases, **shape, channel=None)
+        self._in_channel = [
+            interactions(index.purchases, **shape, channel=channel)
+            for channel in range(len(CHANNELS))
+        ]
+        per_customer = np.maximum(np.asarray(self.bought.sum(1)).ravel(), 1)
+        self._votes: sp.csr_matrix = sp.diags_array(1 / np.sqrt(per_customer)).tocsr() @ self.bought
+        self._votes = sp.csr_matrix(self._votes, dtype=np.float32)
+        self.regression = regress(self.bought, regularisation=regularisation)
+
+    def regressed(self, customers: Rows) -> Floats:
+        """Mean over a customer's purchases of the rows of E: float32 (n, items)."""
+        scores = np.zeros((len(customers), self.items), np.float32)
+        history = self.bought[customers][:, self.regression.items]
+        scores[:, self.regression.items] = history @ self.regression.weights
+        return scores / self._divisors(customers)
+
+    def alike(self, customers: Rows, channel: int) -> Floats:
+        """Mean over a customer's purchases of the rows of A: float32 (n, items)."""
+        history = self.bought[customers]
+        votes = (history @ self._votes.T) @ self._in_channel[channel]  # (n, items)
+        own = history.multiply(self._diagonal(channel)[None])
+        scores: Floats = (votes - own).toarray().astype(np.float32)
+        return scores / self._divisors(customers)
+
+    def both(self, customers: Rows) -> Floats:
+        """Mean over a customer's purchases of the rows of the identity: float32 (n, items)."""
+        identity: Floats = self.bought[customers].toarray().astype(np.float32)
+        return identity / self._divisors(customers)
+
+    def rows(self, *, weights: npt.NDArray[np.float64], neighbours: int) -> Neighbours:
+        """Add the parts up and keep the largest entries of each row.
+
+        Args:
+            weights: float64 (2, 3): β, γ and ρ per channel.
+            neighbours: entries to keep of each row, by the greater of the two channels.
+        """
+        kept = min(neighbours, self.items)
+        found = np.zeros((self.items, kept), np.int64)
+        values = np.zeros((self.items, len(CHANNELS), kept), np.float32)
+        place = np.full(self.items, -1)
+        place[self.regression.items] = np.arange(len(self.regression.items))
+        step = max(1, _BLOCK // self.items)
+        for first in range(0, self.items, step):
+            rows = np.arange(first, min(first + step, self.items))
+            block = self._block(rows, place[rows], weights)  # (2, rows, items)
+            loudest = np.abs(block).max(0)  # (rows, items)
+            # stable, so that equal entries are chosen by their item on every machine
+            order = np.argsort(-loudest, axis=1, kind="stable")[:, :kept]
+            order.sort(axis=1)
+            found[rows] = order
+            values[rows] = np.take_along_axis(block, order[None], 2).transpose(1, 0, 2)
+        # as a release stores them
+        return Neighbours(torch.from_numpy(found), torch.from_numpy(values).half().float())
+
+    def _block(
+        self, rows: Rows, places: Rows, weights: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        known = places >= 0
+        regressed = np.zeros((len(rows), self.items), np.float32)
+        inner = np.zeros((known.sum(), self.items), np.float32)
+        inner[:, self.regression.items] = self.regression.weights[places[known]]
+        regressed[known] = inner
+        block = np.zeros((len(CHANNELS), len(rows), self.items), np.float32)
+        for channel, (beta, gamma, rho) in enumerate(weights):
+            alike = (self._votes[:, rows].T @ self._in_channel[channel]).toarray()
+            own = (np.arange(len(rows)), rows)
+            alike[own] = 0
+            block[channel] = beta * regressed + gamma * alike
+            block[channel][own] = rho
+        return block
+
+    def _diagonal(self, channel: int) -> npt.NDArray[np.float32]:
+        products = self._votes.multiply(self._in_channel[channel])
+        diagonal: npt.NDArray[np.float32] = np.asarray(products.sum(0)).ravel().astype(np.float32)
+        return diagonal
+
+    def _divisors(self, customers: Rows) -> Floats:
+        divisors: Floats = np.maximum(self.lengths[customers], 1).astype(np.float32)[:, None]
+        return divisors
