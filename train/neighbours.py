@@ -86,6 +86,7 @@ class NeighbourTerms:
             interactions(index.purchases, **shape, channel=channel)
             for channel in range(len(CHANNELS))
         ]
+        self._purchases = self._in_channel[0] + self._in_channel[1]  # 2 where bought in both
         per_customer = np.maximum(np.asarray(self.bought.sum(1)).ravel(), 1)
         self._votes: sp.csr_matrix = sp.diags_array(1 / np.sqrt(per_customer)).tocsr() @ self.bought
         self._votes = sp.csr_matrix(self._votes, dtype=np.float32)
@@ -94,13 +95,13 @@ class NeighbourTerms:
     def regressed(self, customers: Rows) -> Floats:
         """Mean over a customer's purchases of the rows of E: float32 (n, items)."""
         scores = np.zeros((len(customers), self.items), np.float32)
-        history = self.bought[customers][:, self.regression.items]
+        history = self._purchases[customers][:, self.regression.items]
         scores[:, self.regression.items] = history @ self.regression.weights
         return scores / self._divisors(customers)
 
     def alike(self, customers: Rows, channel: int) -> Floats:
         """Mean over a customer's purchases of the rows of A: float32 (n, items)."""
-        history = self.bought[customers]
+        history = self._purchases[customers]
         votes = (history @ self._votes.T) @ self._in_channel[channel]  # (n, items)
         own = history.multiply(self._diagonal(channel)[None])
         scores: Floats = (votes - own).toarray().astype(np.float32)
@@ -108,7 +109,7 @@ class NeighbourTerms:
 
     def both(self, customers: Rows) -> Floats:
         """Mean over a customer's purchases of the rows of the identity: float32 (n, items)."""
-        identity: Floats = self.bought[customers].toarray().astype(np.float32)
+        identity: Floats = self._purchases[customers].toarray().astype(np.float32)
         return identity / self._divisors(customers)
 
     def rows(self, *, weights: npt.NDArray[np.float64], neighbours: int) -> Neighbours:
