@@ -173,13 +173,15 @@ def test_without_neighbours_or_purchases_nothing_is_added(index: PurchaseIndex) 
 def test_recent_popularity_halves_with_age_and_season_looks_a_year_back() -> None:
     rows = [(0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 2, 1), (4, 3, 0)]
     purchases = purchases_of(rows, days=[390, 400, 400, 400, 50])
-    recent = popularity_term(purchases, 0, replace(NOTHING, recent=2, half_life=10), items=4)
+    recent = popularity_term(
+        purchases, 0, replace(NOTHING, recent=2, half_life=10), known=np.ones(4, bool)
+    )
     expected = 2 * np.log1p([1 + 0.5, 1, 0, 0.5**35])
     np.testing.assert_allclose(recent, expected - expected.mean())
-    season = popularity_term(purchases, 0, replace(NOTHING, season=1), items=4)
+    season = popularity_term(purchases, 0, replace(NOTHING, season=1), known=np.ones(4, bool))
     expected = np.log1p([0, 0, 0, 1])  # 350 days old: in the four weeks that came next
     np.testing.assert_allclose(season, expected - expected.mean())
-    assert not popularity_term(purchases, 0, NOTHING, items=4).any()
+    assert not popularity_term(purchases, 0, NOTHING, known=np.ones(4, bool)).any()
 
 
 def pairs_retailer() -> tuple[PurchaseIndex, Purchases]:
@@ -204,7 +206,7 @@ def test_the_search_finds_neighbours_where_they_tell_what_comes() -> None:
     model = untrained(index)
     attention = ModelRanker(model, index)
     start = BlendConfig(offline=NOTHING, online=NOTHING)
-    blended = blend(model, attention, index, later, start, neighbours=8)
+    blended = blend(model, attention, index, later, start, sold=index.purchases, neighbours=8)
     offline, online = blended.blend.offline, blended.blend.online
     assert offline.regression > 0 or offline.alike > 0
     assert online == NOTHING, "nothing to choose by"
@@ -223,7 +225,13 @@ def test_a_fixed_blend_is_not_searched() -> None:
     index, later = pairs_retailer()
     fixed = BlendConfig(search=False, offline=replace(NOTHING, bought=1.0), online=NOTHING)
     blended = blend(
-        untrained(index), ModelRanker(untrained(index), index), index, later, fixed, neighbours=8
+        untrained(index),
+        ModelRanker(untrained(index), index),
+        index,
+        later,
+        fixed,
+        sold=index.purchases,
+        neighbours=8,
     )
     assert blended.blend == fixed
 
@@ -233,7 +241,9 @@ def test_without_a_validation_period_the_start_is_taken() -> None:
     model = untrained(index)
     bias = model.item_bias.clone()
     start = BlendConfig(offline=replace(NOTHING, recent=1.0), online=NOTHING)
-    blended = blend(model, ModelRanker(model, index), index, None, start, neighbours=0)
+    blended = blend(
+        model, ModelRanker(model, index), index, None, start, sold=index.purchases, neighbours=0
+    )
     assert blended.blend == replace(start, search=False)
     assert model.neighbours is None
     assert not torch.equal(model.item_bias[0], bias[0])

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_the_core_looks_at_training_alone_and_at_distinct_purchases() -> None:
     parts = split(dataset(rows), test_days=1, valid_days=0, min_interactions=2)
     # c has one distinct purchase; without it y has one, and without y so has a
     assert parts.vocabulary.customer_ids == ["b"]
-    assert parts.vocabulary.item_ids == ["x"]
+    assert {parts.vocabulary.item_ids[item] for item in parts.train.items} == {"x"}
     assert parts.cold["online"] == {
         "rows": 2,
         "unknown_customer": 1,
@@ -188,6 +189,38 @@ def test_all_history_is_of_everyone_and_every_period() -> None:
         ("b", "x", "online", 0),
         ("new", "x", "offline", 9),
     ]
+
+
+def test_the_catalogue_holds_what_was_sold_too_rarely_and_what_is_only_listed() -> None:
+    rows: list[Row] = [
+        *BOTH,
+        ("c", "rare", "online", 1),
+        ("c", "listed", "offline", 5),
+        ("d", "x", "online", 5),
+        ("d", "unlisted", "online", 5),
+    ]
+    items = pl.DataFrame({"item_id": ["y", "listed", "x"]})
+    data = replace(dataset(rows), items=items)
+    parts = split(data, test_days=1, valid_days=0, min_interactions=2)
+    assert parts.vocabulary.customer_ids == ["b"]
+    catalogue = ["listed", "rare", "x", "y"]
+    assert parts.vocabulary.item_ids == catalogue
+    assert {catalogue[item] for item in parts.train.items} == {"x"}
+    assert parts.everyone_ids == ["a", "b", "c", "d"]
+    before = named(parts.everyone.train, parts.everyone_ids, catalogue)
+    assert ("c", "rare", "online", 1) in before
+    assert len(before) == 5
+    assert named(parts.everyone.test, parts.everyone_ids, catalogue) == [
+        ("c", "listed", "offline", 5),
+        ("d", "x", "online", 5),
+    ]
+    # to the model all but x is unknown
+    assert parts.cold["online"] == {
+        "rows": 2,
+        "unknown_customer": 1,
+        "unknown_item": 0,
+        "unknown_both": 1,
+    }
 
 
 def test_ids_are_ordered_by_code_point() -> None:
@@ -219,6 +252,6 @@ def test_hm_sample(
     found = (
         len(parts.train.items),
         len(parts.vocabulary.customer_ids),
-        len(parts.vocabulary.item_ids),
+        len(set(parts.train.items.tolist())),
     )
     assert found == expected

@@ -237,10 +237,7 @@ def test_somebody_elses_config_and_model_are_left_alone(
 def test_a_run_that_is_not_finished_is_neither_evaluated_nor_exported(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from c2rec.train.checkpoint import read_tensors, write_tensors
-
-    tensors, state = read_tensors(run / "checkpoint.safetensors")
-    write_tensors(run / "checkpoint.safetensors", tensors, state | {"finished": False})
+    (run / "model.safetensors").unlink()
     for program, arguments in (
         (train, ["evaluate", str(run)]),
         (export, ["bundle", str(run), "--out", str(tmp_path / "bundle")]),
@@ -253,7 +250,7 @@ def test_a_run_that_is_not_finished_is_neither_evaluated_nor_exported(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run / "model.safetensors").unlink(), "has lost its model.safetensors"),
+        (lambda run: (run / "best.safetensors").unlink(), "has lost its best.safetensors"),
         (lambda run: drop_tensor(run, "optimizer/item_bias/exp_avg"), "is not whole"),
         (lambda run: drop_tensor(run, "model/gain"), "doesn't fit"),
         (lambda run: (run / "checkpoint.safetensors").write_bytes(b"junk"), "can't be read"),

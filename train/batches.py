@@ -55,6 +55,8 @@ class PurchaseIndex:
         pairs = purchases.customers.astype(np.int64) * items + purchases.items
         _, inverse, times = np.unique(pairs, return_inverse=True, return_counts=True)
         self.both: npt.NDArray[np.bool_] = times[inverse] > 1
+        self.known: npt.NDArray[np.bool_] = np.bincount(purchases.items, minlength=items) > 0
+        """bool (items,): whether anybody bought it."""
 
     def of(self, customers: Rows) -> tuple[Rows, Rows]:
         """Find the purchases of some customers.

@@ -1,4 +1,4 @@
-"""The last step of a fit: how much of the neighbour term and of recent popularity goes in.
+"""After the last epoch: how much of the neighbour term and of recent popularity goes in.
 
 The attention model is trained alone. Then the weights of the other terms are searched for on the
 validation period, each channel by itself, one weight after the other, by NDCG@100: over lists of
@@ -69,6 +69,7 @@ def blend(
     valid: Purchases | None,
     config: BlendConfig,
     *,
+    sold: Purchases,
     neighbours: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> Blended:
@@ -81,6 +82,7 @@ def blend(
         valid: what to choose by; None, or nothing measurable in a channel, leaves the weights as
             they are in ``config``.
         config: where to begin, and whether to search.
+        sold: purchases that popularity counts.
         neighbours: entries in each item's row; 0 for no neighbour term.
         say: told what is being done.
     """
@@ -97,7 +99,7 @@ def blend(
         before[name] = after[name] = None
         if wanted is not None and len(wanted[channel].customers):
             targets = wanted[channel]
-            features = _Features(attention, terms, scales, index, targets.customers, channel)
+            features = _Features(attention, terms, scales, sold, targets.customers, channel)
             before[name] = targets.ndcg(features.attention, SEARCH_K)
             if config.search:
                 weights = _search(features, targets, weights, neighbours=neighbours > 0)
@@ -105,7 +107,7 @@ def blend(
         chosen.append(weights)
     with torch.no_grad():
         for channel, weights in enumerate(chosen):
-            popularity = popularity_term(index.purchases, channel, weights, items=index.items)
+            popularity = popularity_term(sold, channel, weights, known=index.known)
             scale = scales.attention[channel]
             model.item_bias[channel] += torch.from_numpy(popularity * scale).float()
     if neighbours:
@@ -128,9 +130,17 @@ def blend(
 
 
 def popularity_term(
-    purchases: Purchases, channel: int, weights: ChannelBlend, *, items: int
+    purchases: Purchases, channel: int, weights: ChannelBlend, *, known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Weigh the channel's recent and seasonal popularity: float64 (items,), mean 0."""
+    """Weigh the channel's recent and seasonal popularity: float64 (items,).
+
+    Args:
+        purchases: what is counted.
+        channel: row of ``CHANNELS``.
+        weights: of the two, and the half-life.
+        known: bool (items,): the items over which the mean is 0.
+    """
+    items = len(known)
     here = purchases.channels == channel
     bought = purchases.items[here]
     ages = purchases.days.max() - purchases.days[here]  # (purchases,), days
@@ -141,7 +151,7 @@ def popularity_term(
     if weights.season:
         in_season = (ages < YEAR) & (ages >= YEAR - SEASON)
         total += weights.season * np.log1p(np.bincount(bought[in_season], minlength=items))
-    centred: npt.NDArray[np.float64] = total - total.mean()
+    centred: npt.NDArray[np.float64] = total - total[known].mean()
     return centred
 
 
@@ -160,7 +170,7 @@ def _choose_regression(
         return terms, None, config
     most = max(1, MEASURED // index.items)
     wanted = [
-        Wanted.of(index, valid, channel, new_only=True).sample(most)
+        Wanted.of(index, valid, channel, new_only=True, listed=index.known).sample(most)
         for channel in range(len(CHANNELS))
     ]
     measured = [targets for targets in wanted if len(targets.customers)]
@@ -185,10 +195,11 @@ def _scales(attention: Ranker, terms: NeighbourTerms, index: PurchaseIndex) -> _
     customers = np.unique(spread.astype(np.int64))
     most = max(1, MEASURED // index.items)
     customers = customers[:most]
+    known, channels = index.known, range(len(CHANNELS))
     return _Scales(
-        [_spread(attention.scores(customers, channel)) for channel in range(len(CHANNELS))],
-        _spread(terms.regressed(customers)),
-        [_spread(terms.alike(customers, channel)) for channel in range(len(CHANNELS))],
+        [_spread(attention.scores(customers, channel)[:, known]) for channel in channels],
+        _spread(terms.regressed(customers)[:, known]),
+        [_spread(terms.alike(customers, channel)[:, known]) for channel in channels],
         float(terms.lengths[customers].mean()),
     )
 
@@ -206,7 +217,7 @@ class _Features:
         attention: Ranker,
         terms: NeighbourTerms,
         scales: _Scales,
-        index: PurchaseIndex,
+        sold: Purchases,
         customers: Rows,
         channel: int,
     ) -> None:
@@ -214,15 +225,13 @@ class _Features:
         self.regression = terms.regressed(customers) / scales.regression
         self.alike = terms.alike(customers, channel) / scales.alike[channel]
         self.bought = terms.both(customers) * scales.bought
-        self._index, self._channel = index, channel
-        days = index.purchases.days
+        self._sold, self._channel, self._known = sold, channel, terms.known
+        days = sold.days
         self.span = int(days.max() - days.min()) + 1
 
     def total(self, weights: ChannelBlend) -> Floats:
         """Blend: float32 (n, items)."""
-        popularity = popularity_term(
-            self._index.purchases, self._channel, weights, items=self._index.items
-        )
+        popularity = popularity_term(self._sold, self._channel, weights, known=self._known)
         total = self.attention + popularity.astype(np.float32)
         for weight, term in (
             (weights.regression, self.regression),

@@ -113,6 +113,10 @@ class ChannelBlend:
     """… by half in so many days."""
     season: float = 0.0
     """Weight of log(1 + purchases in the four weeks that came next a year ago)."""
+    rare: float = -1.0
+    """Added to the scores of items with too few purchases to be trained on."""
+    new: float = -1.0
+    """Added to the scores of items that nobody has bought yet."""
 
 
 @dataclass(frozen=True, slots=True)

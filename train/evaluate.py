@@ -1,19 +1,25 @@
 """How well a run recommends in its test period, beside the baselines.
 
-The main figures count purchases that are new to the customer in that channel. ``with_repeats``
-leaves nothing out. Customers and items without training purchases can't be ranked; their test
-rows are counted as cold.
+The main figures count purchases that are new to the customer in that channel, of customers and
+items known to training; other test rows are counted as cold. ``with_repeats`` leaves nothing out.
+``whole`` is everybody and the whole catalogue, new customers and new items included, where most of
+a retailer's demand is.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from c2rec.runtime.errors import RunError
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.baselines.popularity import Popularity
+from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Ranker, evaluate_channel
-from c2rec.train.run import Run
+from c2rec.train.run import PreparedData, Run
+from c2rec.train.split import Purchases
 
 Figures: TypeAlias = dict[str, float | int | None]
 """``customers``, ``hr``, ``ndcg`` and ``recall``; the last three None without customers."""
@@ -41,8 +47,15 @@ class Evaluation:
     """Purchases new to the customer in the channel: the main figures."""
     with_repeats: Protocol
     """All purchases, with nothing left out of the ranking."""
+    whole: Protocol | None
+    """Purchases new to the customer of anything in the catalogue by anybody, lists of the whole
+    catalogue. None for a table of customers, which knows its own alone."""
+    new_items: Protocol | None
+    """As ``whole``, but only items that nobody bought in training are targets."""
+    new_customers: Protocol | None
+    """As ``whole``, of the customers outside the vocabulary alone."""
     cold: dict[str, dict[str, int]]
-    """Per channel, test rows that can't be ranked, by what is unknown about them."""
+    """Per channel, test rows outside the main figures, by what is unknown about them."""
 
     def document(self) -> dict[str, object]:
         """Arrange as the JSON document that ``evaluate --json`` prints."""
@@ -53,6 +66,9 @@ class Evaluation:
             "baselines": self.new.baselines,
             "cold": self.cold,
             "with_repeats": asdict(self.with_repeats),
+            "whole": self.whole and asdict(self.whole),
+            "new_items": self.new_items and asdict(self.new_items),
+            "new_customers": self.new_customers and asdict(self.new_customers),
         }
 
 
@@ -72,34 +88,84 @@ def evaluate(run: Run, *, k: int) -> Evaluation:
             "fit again with a test period"
         )
     data = run.data
-    if len(data.split.test.items) == 0:
+    if not data.index.known[data.split.test.items].any():
         raise RunError(
             f"{run.folder}: no test row has a customer and an item known from training; "
             "fit again with more --test-days, or a lower --min-interactions"
         )
-    train = data.split.train
-    rankers: dict[str, Ranker] = {
-        "popularity": Popularity(train, items=data.index.items),
-        "recent-popularity": Popularity(train, items=data.index.items, days=RECENT_DAYS),
-    }
-    model = ModelRanker(run.model, data.index)
+    main = _Slice(
+        data.index, data.split.test, _popularities(data.index), ModelRanker(run.model, data.index)
+    )
+    whole = new_items = new_customers = None
+    if run.model.config.encoder == "history":
+        everyone = data.everyone
+        every = _Slice(
+            everyone,
+            data.split.everyone.test,
+            _popularities(everyone),
+            ModelRanker(run.model, everyone),
+        )
+        strangers = replace(every, later=_strangers(data))
+        whole = _protocol(every, k=k, new_only=True)
+        new_items = _protocol(every, k=k, new_only=True, wanted=~everyone.known)
+        new_customers = _protocol(strangers, k=k, new_only=True)
     return Evaluation(
         k=k,
-        new=_protocol(run, model, rankers, k=k, new_only=True),
-        with_repeats=_protocol(run, model, rankers, k=k, new_only=False),
+        new=_protocol(main, k=k, new_only=True, listed=data.index.known),
+        with_repeats=_protocol(main, k=k, new_only=False, listed=data.index.known),
+        whole=whole,
+        new_items=new_items,
+        new_customers=new_customers,
         cold=data.split.cold,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Whose purchases are ranked, by whom."""
+
+    index: PurchaseIndex
+    later: Purchases
+    baselines: dict[str, Ranker]
+    model: Ranker
+
+
+def _popularities(index: PurchaseIndex) -> dict[str, Ranker]:
+    return {
+        "popularity": Popularity(index.purchases, items=index.items),
+        "recent-popularity": Popularity(index.purchases, items=index.items, days=RECENT_DAYS),
+    }
+
+
+def _strangers(data: PreparedData) -> Purchases:
+    """Test purchases of customers outside the vocabulary."""
+    outside = ~np.isin(data.split.everyone_ids, data.split.vocabulary.customer_ids)
+    return data.split.everyone.test.where(outside[data.split.everyone.test.customers])
+
+
 def _protocol(
-    run: Run, model: Ranker, baselines: dict[str, Ranker], *, k: int, new_only: bool
+    part: _Slice,
+    *,
+    k: int,
+    new_only: bool,
+    listed: npt.NDArray[np.bool_] | None = None,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> Protocol:
     def figures(ranker: Ranker) -> ChannelFigures:
         return {
             name: evaluate_channel(
-                ranker, run.data.index, run.data.split.test, channel, k=k, new_only=new_only
+                ranker,
+                part.index,
+                part.later,
+                channel,
+                k=k,
+                new_only=new_only,
+                listed=listed,
+                wanted=wanted,
             ).means()
             for channel, name in enumerate(CHANNELS)
         }
 
-    return Protocol(figures(model), {name: figures(each) for name, each in baselines.items()})
+    return Protocol(
+        figures(part.model), {name: figures(each) for name, each in part.baselines.items()}
+    )

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ from c2rec.train.run import (
     model_tensors,
 )
 from c2rec.train.split import Purchases
+from c2rec.train.unknown import offset_unknown, settle_unknown
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, progress is saved at least so often."""
@@ -160,9 +161,9 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     progress = _restore(folder / CHECKPOINT, model, averaged, optimizers)
     if progress.best_epoch and not (folder / BEST).is_file():
         raise RunError(f"{folder}: has lost its {BEST}; begin anew with --restart")
-    objective = objective_of(training, data.index.items)
+    objective = objective_of(training, int(data.index.known.sum()))
     cumulative = _proposal(data.split.train, data.index.items)
-    catalogue = torch.arange(data.index.items)
+    catalogue = torch.from_numpy(np.flatnonzero(data.index.known))
     saved_at = time.monotonic()
 
     with _stop_signals() as stop:
@@ -247,15 +248,23 @@ def _finish(config: RunConfig, data: PreparedData, folder: Path, reporter: Repor
     model = build_model(config, data)
     tensors, state = read_tensors(folder / BEST)
     load_weights(model, tensors, folder / BEST)
+    settle_unknown(model.eval(), data.index.known)
     blended = blend(
-        model.eval(),
+        model,
         ModelRanker(model, data.index),
         data.index,
         data.split.valid if config.split.valid_days else None,
         config.blend,
+        sold=data.split.everyone.train,
         neighbours=config.model.neighbours,
         say=reporter.stage,
     )
+    reporter.stage("choosing how readily rare and new items are shown")
+    later = data.split.everyone.valid if config.split.valid_days else None
+    whole = offset_unknown(
+        model, data.index, data.everyone, later, replace(blended.blend, search=config.blend.search)
+    )
+    blended = replace(blended, blend=replace(whole, search=False))
     write_tensors(folder / MODEL, model_tensors(model), state | {"blended": asdict(blended)})
 
 
@@ -279,7 +288,13 @@ def _end_epoch(
     if config.split.valid_days:
         for channel, name in enumerate(CHANNELS):
             metrics = evaluate_channel(
-                ranker, data.index, data.split.valid, channel, k=VALIDATION_K, new_only=True
+                ranker,
+                data.index,
+                data.split.valid,
+                channel,
+                k=VALIDATION_K,
+                new_only=True,
+                listed=data.index.known,
             )
             ndcg[name] = float(metrics.ndcg.mean()) if len(metrics.customers) else None
         known = [value for value in ndcg.values() if value is not None]
@@ -362,9 +377,9 @@ def _average(averaged: C2Rec, model: C2Rec, decay: float, updates: int) -> None:
 
 
 def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
-    """Cumulative chances of drawing each item: half uniform, half by popularity."""
+    """Cumulative chances of drawing each item that was bought: half uniform, half by popularity."""
     popularity = np.bincount(purchases.items, minlength=items) / len(purchases.items)
-    cumulative = np.cumsum(0.5 / items + 0.5 * popularity)
+    cumulative = np.cumsum(0.5 * (popularity > 0) / (popularity > 0).sum() + 0.5 * popularity)
     chances: npt.NDArray[np.float64] = cumulative / cumulative[-1]
     return chances
 

@@ -5,7 +5,7 @@ here samples items.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -66,13 +66,33 @@ class Wanted:
     new_only: bool
     """Whether what was bought in the channel during training is left out of lists and targets.
     Leaving it out of the lists alone, or only where it is no target, would give the answer away."""
+    listed: npt.NDArray[np.bool_]
+    """bool (items,): what lists are made of."""
 
     @classmethod
     def of(
-        cls, index: PurchaseIndex, later: Purchases, channel: int, *, new_only: bool
+        cls,
+        index: PurchaseIndex,
+        later: Purchases,
+        channel: int,
+        *,
+        new_only: bool,
+        listed: npt.NDArray[np.bool_] | None = None,
+        wanted: npt.NDArray[np.bool_] | None = None,
     ) -> "Wanted":
-        """Find the targets in the purchases of a later period."""
+        """Find the targets in the purchases of a later period.
+
+        Args:
+            index: training purchases.
+            later: distinct purchases of the later period.
+            channel: row of ``CHANNELS``.
+            new_only: see above.
+            listed: bool (items,), what lists are made of; None: the whole catalogue.
+            wanted: bool (items,), what may be a target; None: everything listed.
+        """
+        listed = np.ones(index.items, bool) if listed is None else listed
         chosen = later.channels == channel
+        chosen &= (listed if wanted is None else listed & wanted)[later.items]
         pairs: Rows = np.unique(
             later.customers[chosen].astype(np.int64) * index.items + later.items[chosen]
         )
@@ -82,7 +102,7 @@ class Wanted:
             seen = index.purchases.customers[bought].astype(np.int64) * index.items
             pairs = np.setdiff1d(pairs, seen + index.purchases.items[bought])
         customers, targets = np.unique(pairs // index.items, return_counts=True)
-        return cls(customers, targets, pairs, index, channel, new_only)
+        return cls(customers, targets, pairs, index, channel, new_only, listed)
 
     def sample(self, most: int) -> "Wanted":
         """Keep at most so many customers, evenly spread."""
@@ -91,7 +111,7 @@ class Wanted:
         places = np.linspace(0, len(self.customers) - 1, most).astype(np.int64)
         kept = self.customers[places]
         pairs = self.pairs[np.isin(self.pairs // self.index.items, kept)]
-        return Wanted(kept, self.targets[places], pairs, self.index, self.channel, self.new_only)
+        return replace(self, customers=kept, targets=self.targets[places], pairs=pairs)
 
     def hits(self, scores: npt.NDArray[np.float32], rows: slice, k: int) -> npt.NDArray[np.bool_]:
         """Rank and look up some of the customers.
@@ -110,10 +130,12 @@ class Wanted:
         batch = self.customers[rows]
         if not np.isfinite(scores).all():
             raise RunError("a score is not finite; fit again with a lower --learning-rate")
+        if self.new_only or not self.listed.all():
+            scores = scores.copy()
+            scores[:, ~self.listed] = -np.inf
         if self.new_only:
             purchases, owners = self.index.of(batch)
             here = self.index.purchases.channels[purchases] == self.channel
-            scores = scores.copy()
             scores[owners[here], self.index.purchases.items[purchases[here]]] = -np.inf
         top = top_k(scores, k)  # (b, ≤ k)
         ranked = batch[:, None] * self.index.items + top  # (b, ≤ k)
@@ -137,6 +159,8 @@ def evaluate_channel(
     *,
     k: int,
     new_only: bool,
+    listed: npt.NDArray[np.bool_] | None = None,
+    wanted: npt.NDArray[np.bool_] | None = None,
     batch_size: int = 256,
 ) -> ChannelMetrics:
     """Rank the whole catalogue for each customer with a target and see what is hit.
@@ -147,20 +171,22 @@ def evaluate_channel(
         targets: distinct purchases of a later period.
         channel: row of ``CHANNELS``.
         k: length of the list, at least 1.
-        new_only: as of ``Wanted``.
+        new_only: as of ``Wanted.of``, as are ``listed`` and ``wanted``.
+        listed: bool (items,).
+        wanted: bool (items,).
         batch_size: customers scored at a time.
 
     Raises:
         RunError: a score is not finite.
     """
-    wanted = Wanted.of(index, targets, channel, new_only=new_only)
-    customers = wanted.customers
+    searched = Wanted.of(index, targets, channel, new_only=new_only, listed=listed, wanted=wanted)
+    customers = searched.customers
     metrics = ChannelMetrics(customers, *(np.zeros(len(customers)) for _ in range(3)))
     for rows in _slices(len(customers), batch_size):
-        hits = wanted.hits(ranker.scores(customers[rows], channel), rows, k)  # (b, ≤ k)
+        hits = searched.hits(ranker.scores(customers[rows], channel), rows, k)  # (b, ≤ k)
         metrics.hr[rows] = hits.any(1)
-        metrics.recall[rows] = hits.sum(1) / wanted.targets[rows]
-        metrics.ndcg[rows] = _ndcg(hits, wanted.targets[rows], k)
+        metrics.recall[rows] = hits.sum(1) / searched.targets[rows]
+        metrics.ndcg[rows] = _ndcg(hits, searched.targets[rows], k)
     return metrics
 
 

@@ -78,7 +78,7 @@ class NeighbourTerms:
 
     def __init__(self, index: PurchaseIndex, *, regularisation: float) -> None:
         shape = {"customers": index.customers, "items": index.items}
-        self.items = index.items
+        self.items, self.known = index.items, index.known
         self.lengths = np.diff(index.starts)
         """int64 (customers,): purchases, of which one item may have two."""
         self.bought = interactions(index.purchases, **shape, channel=None)

@@ -29,7 +29,7 @@ class Candidates:
     """Items that a target is compared with."""
 
     items: Tensor
-    """int64 (candidates,): the whole catalogue in order, or drawn negatives."""
+    """int64 (candidates,): the whole training catalogue, ascending, or drawn negatives."""
     log_expected: Tensor | None
     """float32 (candidates,): log of how often each was expected to be drawn; None: catalogue."""
 
@@ -67,7 +67,8 @@ def batch_loss(
         rows, items = targets.rows[chosen], targets.items[chosen]
         if candidates.log_expected is None:
             scores, attention = model.score(components, has, channel, candidates.items)
-            positive, alpha = scores[rows, items], attention[rows, :, items]
+            column = torch.searchsorted(candidates.items, items)
+            positive, alpha = scores[rows, column], attention[rows, :, column]
             loss = _rank(scores, rows, positive, items, candidates, objective)
         else:
             distinct, column = torch.unique(items, return_inverse=True)

@@ -1,12 +1,15 @@
 """What the training commands print for people."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
 import click
 
+from c2rec.train.comparison import Comparison
 from c2rec.train.evaluate import ChannelFigures, Evaluation, Protocol
 from c2rec.train.loop import EpochLog
+from c2rec.train.significance import Uplift
 
 
 class ConsoleReporter:
@@ -35,10 +38,52 @@ class ConsoleReporter:
             err=True,
         )
 
-
     def stage(self, text: str) -> None:
         """Print a plain line."""
         click.echo(text, err=True)
+
+
+class ComparisonReporter:
+    """What a comparison is at: one line on a terminal, else a line for each unit, on stderr."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._line = ""
+
+    def unit(self, phase: str, number: int, units: int, what: str) -> None:
+        """Say which unit of how many of a phase is being worked on."""
+        self._line = f"{phase} {number}/{units}: {what}"
+        if self._terminal:
+            self._draw(self._line)
+        else:
+            click.echo(self._line, err=True)
+
+    def note(self, text: str) -> None:
+        """Print a plain line."""
+        self.clear()
+        click.echo(text, err=True)
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """Say where the training is, on a terminal."""
+        if self._terminal:
+            self._draw(f"{self._line}, epoch {epoch}, {done}/{steps}")
+
+    def epoch(self, log: EpochLog) -> None:
+        """Say nothing: there are many of them."""
+
+    def stage(self, text: str) -> None:
+        """Say what follows the training, on a terminal."""
+        if self._terminal:
+            self._draw(f"{self._line}, {text}")
+
+    def clear(self) -> None:
+        """Take the line away, on a terminal."""
+        if self._terminal:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _draw(self, line: str) -> None:
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps can't be redrawn
+        click.echo(f"\r\x1b[K{line[:width]}", nl=False, err=True)
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -56,11 +101,21 @@ def evaluation_text(evaluation: Evaluation) -> str:
             "",
             "All purchases, repeats included:",
             *_protocol_lines(evaluation.with_repeats, k),
+            *_slice_lines("Everybody, and the whole catalogue:", evaluation.whole, k),
+            *_slice_lines("Items that nobody bought in training:", evaluation.new_items, k),
+            *_slice_lines("Customers outside training:", evaluation.new_customers, k),
             "",
-            "Test rows left aside as cold (customer or item without training purchases):",
+            "Test rows outside the first two tables (customer or item unknown to training):",
             *table(["channel", *(name.replace("_", " ") for name in first)], cold),
         ]
     )
+
+
+def _slice_lines(title: str, protocol: Protocol | None, k: int) -> Iterable[str]:
+    if protocol is not None:
+        yield ""
+        yield title
+        yield from _protocol_lines(protocol, k)
 
 
 def _protocol_lines(protocol: Protocol, k: int) -> Iterable[str]:
@@ -84,6 +139,60 @@ def _protocol_lines(protocol: Protocol, k: int) -> Iterable[str]:
         f"{figures['customers']} {channel}" for channel, figures in protocol.channels.items()
     )
     yield f"customers with a target: {counts}"
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Arrange a comparison as tables, and say how to read them."""
+    k, channels = comparison.k, list(comparison.best_baseline)
+    metrics = {"hr": f"HR@{k}", "ndcg": f"NDCG@{k}", "recall": f"recall@{k}"}
+    ours, *_ = comparison.models
+    rows = [
+        [name, *(_figure(figures[channel][metric]) for channel in channels for metric in metrics)]
+        for name, figures in comparison.models.items()
+    ]
+    counts = ", ".join(
+        f"{comparison.models[ours][channel]['customers']} {channel}" for channel in channels
+    )
+    uplifts = [
+        [channel, *(_interval(comparison.uplift[channel][metric]) for metric in metrics)]
+        for channel in channels
+    ]
+    reasons = [
+        f"no uplift {channel} in {metrics[metric]}: {each.reason}"
+        for channel, of_channel in comparison.uplift.items()
+        for metric, each in of_channel.items()
+        if each.reason
+    ]
+    best = ", ".join(f"{comparison.best_baseline[name] or 'none'} {name}" for name in channels)
+    title = (
+        f"Purchases new to the customer in the channel, top {k} of the full catalogue; "
+        f"seeds: {comparison.seeds}, test windows: {comparison.windows}"
+    )
+    reading = (
+        f"An interval wholly above 0 means that {ours} is ahead by more than the luck of which "
+        "customers were measured; one that holds 0 leaves open which is better."
+    )
+    return "\n".join(
+        [
+            title,
+            *table(["", *(f"{c} {head}" for c in channels for head in metrics.values())], rows),
+            f"customers with a target: {counts}",
+            "",
+            f"Best baseline by validation NDCG@{k}: {best}",
+            f"Uplift of {ours} over it, with its 95 % interval:",
+            *table(["", *metrics.values()], uplifts),
+            *reasons,
+            reading,
+            *(["", *comparison.notes] if comparison.notes else []),
+        ]
+    )
+
+
+def _interval(uplift: Uplift) -> str:
+    if uplift.mean is None or uplift.low is None or uplift.high is None:
+        return _figure(None)
+    mean, low, high = (f"{100 * each:+.1f}" for each in (uplift.mean, uplift.low, uplift.high))
+    return f"{mean} % ({low} to {high})"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -43,6 +43,9 @@ class PreparedData:
     dataset: Dataset
     split: Split
     index: PurchaseIndex
+    """Training purchases of the vocabulary's customers."""
+    everyone: PurchaseIndex
+    """Purchases of the training period, of all customers."""
     attributes: Tensor
     """int64 (items, columns)."""
 
@@ -96,7 +99,13 @@ def prepare(dataset: Dataset, config: SplitConfig) -> PreparedData:
         customers=len(vocabulary.customer_ids),
         items=len(vocabulary.item_ids),
     )
-    return PreparedData(dataset, parts, index, attribute_rows(dataset.items, vocabulary.item_ids))
+    everyone = PurchaseIndex(
+        parts.everyone.train,
+        customers=len(parts.everyone_ids),
+        items=len(vocabulary.item_ids),
+    )
+    attributes = attribute_rows(dataset.items, vocabulary.item_ids)
+    return PreparedData(dataset, parts, index, everyone, attributes)
 
 
 def build_model(config: RunConfig, data: PreparedData) -> C2Rec:

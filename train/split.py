@@ -21,12 +21,13 @@ _KEYS = ["customer_id", "item_id", "channel"]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The customers and items of training; a row of an embedding is a place in these."""
+    """Customers of training and items of the catalogue; an embedding's row is a place in these."""
 
     customer_ids: list[str]
     """Ascending by code point."""
     item_ids: list[str]
-    """Ascending by code point."""
+    """Ascending by code point: the items of training, those with too few purchases to be trained
+    on, and those of the items table that nobody has bought yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,40 @@ class Purchases:
     quantities: npt.NDArray[np.int64]
     """Units of all purchases together."""
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Purchases":
+        """Keep the chosen ones: bool (n,)."""
+        return Purchases(
+            self.customers[chosen],
+            self.items[chosen],
+            self.channels[chosen],
+            self.days[chosen],
+            self.quantities[chosen],
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """The three periods."""
+class Periods:
+    """Purchases of the three periods, of the items of the catalogue."""
 
-    vocabulary: Vocabulary
     train: Purchases
     valid: Purchases
     test: Purchases
-    """As ``valid``, without purchases of customers or items outside the vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The three periods, of the customers of training and of everybody."""
+
+    vocabulary: Vocabulary
+    train: Purchases
+    """After the k-core: only the items in it are known to the model from their purchases."""
+    valid: Purchases
+    test: Purchases
+    """As ``valid``, without purchases of customers outside the vocabulary."""
+    everyone_ids: list[str]
+    """All customers of the data, ascending by code point."""
+    everyone: Periods
+    """Without a k-core, of all customers; rows of ``everyone_ids``."""
     cold: dict[str, dict[str, int]]
     """Per channel: ``rows`` of the test period, and how many of them are left out for an
     ``unknown_customer``, an ``unknown_item`` or ``unknown_both``."""
@@ -96,14 +121,15 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
                 f"--test-days {test_days}, and of customers and items with at least "
                 f"{min_interactions} purchases); C2Rec learns from both channels"
             )
-    vocabulary = Vocabulary(
-        sorted(kept["customer_id"].unique().to_list()), sorted(kept["item_id"].unique().to_list())
-    )
+    known = sorted(kept["item_id"].unique().to_list())
+    trained = Vocabulary(sorted(kept["customer_id"].unique().to_list()), known)
+    listed = [] if dataset.items is None else dataset.items["item_id"].to_list()
+    catalogue = sorted({*listed, *train["item_id"].unique().to_list()})
+    vocabulary = Vocabulary(trained.customer_ids, catalogue)
     in_test = pl.col("day") >= test_start
     valid_rows = rows.filter((pl.col("day") >= valid_start) & ~in_test)
     test_rows = rows.filter(in_test)
-    valid = _number(_distinct(valid_rows), vocabulary)
-    if valid_days and len(valid.items) == 0:
+    if valid_days and len(_number(_distinct(valid_rows), trained).items) == 0:
         raise DataError(
             f"there is no purchase in the {valid_days} validation days; raise --valid-days"
             if valid_rows.height == 0
@@ -111,12 +137,16 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
             "is of a customer and an item known from training; raise --valid-days or lower "
             "--min-interactions"
         )
+    everyone = Vocabulary(sorted(rows["customer_id"].unique().to_list()), catalogue)
+    valid, test = _distinct(valid_rows), _distinct(test_rows)
     return Split(
         vocabulary,
         _number(kept, vocabulary),
-        valid,
-        _number(_distinct(test_rows), vocabulary),
-        _cold(test_rows, vocabulary),
+        _number(valid, vocabulary),
+        _number(test, vocabulary),
+        everyone.customer_ids,
+        Periods(*(_number(period, everyone) for period in (train, valid, test))),
+        _cold(test_rows, trained),
     )
 
 
