@@ -56,7 +56,9 @@ def test_the_import_is_clean(workplace: Path) -> None:
 
 
 def test_the_evaluation_has_the_documented_shape(evaluation: Any) -> None:
-    assert set(evaluation) == {"schema", "k", "channels", "baselines", "cold", "with_repeats"}
+    slices = {"with_repeats", "whole", "new_items", "new_customers"}
+    assert set(evaluation) == {"schema", "k", "channels", "baselines", "cold", *slices}
+    assert all(set(evaluation[name]) == {"channels", "baselines"} for name in slices)
     for channels in (evaluation["channels"], *evaluation["baselines"].values()):
         assert set(channels) == {"offline", "online"}
         for figures in channels.values():
@@ -71,6 +73,16 @@ def test_c2rec_beats_popularity_in_both_channels(evaluation: Any) -> None:
         assert ours > times * max(
             baseline[channel]["ndcg"] for baseline in evaluation["baselines"].values()
         )
+
+
+def test_everybody_and_the_whole_catalogue_are_ranked_better_than_by_popularity(
+    evaluation: Any,
+) -> None:
+    for channel in ("offline", "online"):
+        whole = evaluation["whole"]["channels"][channel]
+        assert whole["customers"] > evaluation["channels"][channel]["customers"]
+        for baseline in evaluation["whole"]["baselines"].values():
+            assert whole["ndcg"] > baseline[channel]["ndcg"]
 
 
 def test_the_check_holds_against_the_run(workplace: Path) -> None:

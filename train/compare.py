@@ -360,7 +360,15 @@ class _Work:
 
     def _record(self, ranker: Ranker, data: PreparedData, numbers: Rows, channel: int) -> Record:
         valid, test = (
-            evaluate_channel(ranker, data.index, later, channel, k=self._k, new_only=True)
+            evaluate_channel(
+                ranker,
+                data.index,
+                later,
+                channel,
+                k=self._k,
+                new_only=True,
+                listed=data.index.known,
+            )
             for later in (data.split.valid, data.split.test)
         )
         renumbered = replace(test, customers=numbers[test.customers])

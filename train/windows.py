@@ -47,12 +47,14 @@ def survey(dataset: Dataset, split: SplitConfig, rolling: int) -> tuple[list[Win
         except DataError as error:
             notes.append(f"window {number} is left out: {error}")
             continue
-        channels = []
+        index, channels = data.index, []
         for channel, name in enumerate(CHANNELS):
             without = [
                 period
                 for period, later in (("validation", data.split.valid), ("test", data.split.test))
-                if not len(Wanted.of(data.index, later, channel, new_only=True).customers)
+                if not len(
+                    Wanted.of(index, later, channel, new_only=True, listed=index.known).customers
+                )
             ]
             if not without:
                 channels.append(channel)

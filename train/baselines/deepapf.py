@@ -20,6 +20,7 @@ from c2rec.train.split import Purchases
 
 ITEM_BLOCK = 512
 BIAS = False
+WL = True
 
 class _Attention(nn.Module):
     def __init__(self, factors: int, generator: torch.Generator) -> None:
@@ -55,7 +56,7 @@ class DeepAPF:
         self._w = nn.Parameter(torch.ones(factors))
         self._bias = nn.Parameter(torch.zeros(2 * items, 1))
         fit(
-            [self._customer, self._item, *self._ca.parameters(), *self._ia.parameters(), self._w] + [self._bias] * BIAS,
+            [self._customer, self._item, *self._ca.parameters(), *self._ia.parameters(), *[self._w] * WL] + [self._bias] * BIAS,
             self._loss,
             TripleSampler(purchases, items=items),
             learning_rate=learning_rate,
