@@ -28,8 +28,8 @@ class Scorer:
 
     def __init__(self, cache: "Cache", *, threads: int = 1) -> None:
         self._session = _session(cache, "scorer.onnx", threads)
-        names = ("item_embeddings", "item_bias", "attention_bias")
-        names += ("neighbour_items", "neighbour_weights")
+        names = ["item_embeddings", "item_bias", "attention_bias"]
+        names += ["neighbour_items", "neighbour_weights"]
         self._arrays = {name: cache.array(name) for name in names}
 
     def score(
