@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.sparse as sp
 import torch
 
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.baselines.ease import item_weights
 from c2rec.train.baselines.interactions import interactions
 from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.model import Neighbours
@@ -58,14 +58,9 @@ def regress(
     popularity = np.asarray(bought.sum(0)).ravel()
     order = np.argsort(-popularity, kind="stable")[:most]
     items = np.sort(order[popularity[order] > 0]).astype(np.int64)
-    columns = bought[:, items].astype(np.float64)
-    gram = (columns.T @ columns).toarray()
-    gram[np.diag_indices_from(gram)] += regularisation
-    # positive definite, for λ > 0
-    inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
-    inverse = inverse / -np.diag(inverse)
-    np.fill_diagonal(inverse, 0)
-    return Regression(items, inverse.astype(np.float32))
+    columns = bought[:, items]
+    gram = (columns.T @ columns).toarray().astype(np.float64)
+    return Regression(items, item_weights(gram, regularisation))
 
 
 class NeighbourTerms:

@@ -9,8 +9,12 @@ from c2rec.train.baselines.interactions import interactions
 from c2rec.train.batches import Rows
 from c2rec.train.split import Purchases
 
-MAX_ITEMS = 20_000
-"""Items with purchases that are inverted at most: up to 8 GB while fitting, 1.6 GB after."""
+MAX_ITEMS = 10_000
+"""Items with purchases that are inverted at most: up to 2 GB while fitting, 0.4 GB after.
+
+Not only for memory: with two threads OpenBLAS 0.3.30 crashes in the Cholesky factorisation at
+16,400 rows, without an error to catch (as in github.com/OpenMathLib/OpenBLAS/issues/1413).
+"""
 
 
 class Ease:
@@ -51,7 +55,7 @@ class Ease:
                 f"purchases, while at most {MAX_ITEMS} are allowed; raise --min-interactions"
             )
         self._bought = matrix[:, self._sold]  # (customers, n)
-        self._weights = _weights(
+        self._weights = item_weights(
             (self._bought.T @ self._bought).toarray().astype(np.float64), regularisation
         )
 
@@ -68,7 +72,7 @@ class Ease:
         return scores
 
 
-def _weights(gram: npt.NDArray[np.float64], regularisation: float) -> npt.NDArray[np.float32]:
+def item_weights(gram: npt.NDArray[np.float64], regularisation: float) -> npt.NDArray[np.float32]:
     """Solve for B, section 3.1: ``B_ij = −P_ij / P_jj``, where P is the inverse of ``XᵀX + λI``.
 
     Args:
