@@ -1,7 +1,7 @@
 """Collective matrix factorisation of the two channels (Singh and Gordon, KDD 2008)."""
 
-import numpy.typing as npt
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -20,6 +20,23 @@ from c2rec.train.split import Purchases
 
 
 class CMF:
+    """Two matrices of purchases that share their customers and, adapted to our case, their items.
+
+    In the paper each relation has factors of its own for what it doesn't share. Items are in both
+    channels here, so an item's factors are shared as well, plus an offset and a bias per channel.
+
+    Args:
+        purchases: distinct training purchases.
+        customers: customers in the vocabulary.
+        items: items in the vocabulary.
+        factors: length of an embedding.
+        learning_rate: of Adam.
+        regularisation: of all that a triple uses.
+        offline_weight: weight of the offline relation's loss; the online one's is 1.
+        epochs: times that every purchase is seen.
+        seed: of the starting weights and the sampling.
+    """
+
     def __init__(
         self,
         purchases: Purchases,
@@ -49,13 +66,11 @@ class CMF:
             epochs=epochs,
             seed=seed,
         )
-        self._finish()
-
-    def _finish(self):
         with torch.no_grad():
-            self._customer_vectors = self._customer.numpy()
-            self._item_vectors = (self._item + self._offset.view(len(CHANNELS), self._items, -1)).numpy()
-            self._biases = self._bias.view(len(CHANNELS), self._items).numpy()
+            offsets = self._offset.view(len(CHANNELS), items, factors)
+            self._customer_vectors: npt.NDArray[np.float32] = self._customer.numpy()
+            self._item_vectors: npt.NDArray[np.float32] = (self._item + offsets).numpy()
+            self._biases: npt.NDArray[np.float32] = self._bias.view(len(CHANNELS), items).numpy()
 
     def _loss(self, triples: Triples) -> Tensor:
         customer = embedding(triples.customers, self._customer)  # (n, d)
@@ -67,8 +82,11 @@ class CMF:
             bias = embedding(place, self._bias)
             scores.append((customer * (shared + offset)).sum(1) + bias[:, 0])
             learned += [shared, offset]
-        loss = (bpr_loss(*scores) * self._channel_weight[triples.channels]).mean()
+        loss = (bpr_loss(scores[0], scores[1]) * self._channel_weight[triples.channels]).mean()
         return loss + self._regularisation * squared_norm(*learned)
 
     def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
-        return self._customer_vectors[customers] @ self._item_vectors[channel].T + self._biases[channel]
+        """Score every item: float32 (batch, items)."""
+        products = self._customer_vectors[customers] @ self._item_vectors[channel].T
+        scores: npt.NDArray[np.float32] = products + self._biases[channel]
+        return scores

@@ -76,18 +76,17 @@ class LightGCN:
             epochs=epochs,
             seed=seed,
         )
-        self._finish()
-
-    def _finish(self):
         with torch.no_grad():
-            final = propagate(self._graph, self._start, layers=self._layers).numpy()
-        self._customer_vectors, self._item_vectors = final[: self._customers], final[self._customers :]
-        known = np.diff(self._graph.indptr[: self._customers + 1]) > 0
+            final = propagate(self._graph, self._start, layers=layers).numpy()  # (c + i, d)
+        self._customer_vectors: npt.NDArray[np.float32] = final[:customers]
+        self._item_vectors: npt.NDArray[np.float32] = final[customers:]
+        known = np.diff(self._graph.indptr[: customers + 1]) > 0
         if known.any():
             self._customer_vectors[~known] = self._customer_vectors[known].mean(0)
 
     def _loss(self, triples: Triples) -> Tensor:
-        rows = (triples.customers, self._customers + triples.bought, self._customers + triples.other)
+        first = self._customers  # the first item's row
+        rows = (triples.customers, first + triples.bought, first + triples.other)
         final = propagate(self._graph, self._start, layers=self._layers)
         customer, bought, other = (embedding(row, final) for row in rows)
         loss = bpr_loss((customer * bought).sum(1), (customer * other).sum(1)).mean()
@@ -103,30 +102,27 @@ class LightGCN:
         """
         if self._channel not in (None, channel):
             raise ValueError(f"trained on {CHANNELS[self._channel]}, asked for {CHANNELS[channel]}")
-        return self._customer_vectors[customers] @ self._item_vectors.T
+        scores: npt.NDArray[np.float32] = self._customer_vectors[customers] @ self._item_vectors.T
+        return scores
 
 
 def _of_channel(purchases: Purchases, channel: int | None) -> Purchases:
     if channel is None:
         return purchases
-    chosen = purchases.channels == channel
-    return Purchases(
-        purchases.customers[chosen],
-        purchases.items[chosen],
-        purchases.channels[chosen],
-        purchases.days[chosen],
-        purchases.quantities[chosen],
-    )
+    return purchases.where(purchases.channels == channel)
 
 
 def normalised_adjacency(bought: sp.csr_matrix) -> sp.csr_matrix:
-    degrees = [np.asarray(bought.sum(axis)).ravel() for axis in (1, 0)]
-    scale = [1 / np.sqrt(np.maximum(d, 1)) for d in degrees]
-    scaled = sp.diags(scale[0]) @ bought @ sp.diags(scale[1])
-    return sp.csr_matrix(sp.bmat([[None, scaled], [scaled.T, None]]), dtype=np.float32)
+    """Build the graph of eq. 8: ``D^-½ A D^-½``, float32 (customers + items, the same)."""
+    degrees = [np.maximum(np.asarray(bought.sum(axis)).ravel(), 1) for axis in (1, 0)]
+    scaled = sp.diags_array(degrees[0] ** -0.5) @ bought @ sp.diags_array(degrees[1] ** -0.5)
+    graph = sp.block_array([[None, scaled], [scaled.T, None]], format="csr", dtype=np.float32)
+    return sp.csr_matrix(graph)
 
 
 class _Product(torch.autograd.Function):
+    """A sparse symmetric matrix times a dense one; scipy's is much faster than torch's here."""
+
     @staticmethod
     def forward(ctx: Any, dense: Tensor, graph: sp.csr_matrix) -> Tensor:
         ctx.graph = graph
@@ -137,13 +133,10 @@ class _Product(torch.autograd.Function):
         return torch.from_numpy(ctx.graph @ gradient.numpy()), None
 
 
-def neighbours(graph: sp.csr_matrix, dense: Tensor) -> Tensor:
-    return _Product.apply(dense, graph)
-
-
 def propagate(graph: sp.csr_matrix, start: Tensor, *, layers: int) -> Tensor:
+    """Average the embeddings of all layers, eq. 4 with equal weights: float32 (n, d)."""
     layer = total = start
     for _ in range(layers):
-        layer = neighbours(graph, layer)
+        layer = _Product.apply(layer, graph)  # type: ignore[no-untyped-call]  # torch has no types here
         total = total + layer
     return total / (layers + 1)
