@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c2rec.runtime.errors import RunError
 from c2rec.runtime.ranking import top_k
 from c2rec.train.batches import PurchaseIndex, Rows
-from c2rec.train.metrics import evaluate_channel
+from c2rec.train.metrics import Wanted, evaluate_channel
 from c2rec.train.split import Purchases
 
 
@@ -112,6 +112,9 @@ def test_equals_a_plain_loop(seed: int, k: int, new_only: bool) -> None:
     assert got.hr.tolist() == [row[1] for row in expected]
     assert got.ndcg.tolist() == pytest.approx([row[2] for row in expected])
     assert got.recall.tolist() == pytest.approx([row[3] for row in expected])
+    wanted = Wanted.of(index, purchases(*test), 1, new_only=new_only)
+    if expected:  # the shortcut through the places of the targets
+        assert wanted.ndcg(table[wanted.customers], k) == pytest.approx(got.ndcg.mean())
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))

@@ -27,7 +27,9 @@ SEARCH_K = 100
 LEAST_GAIN = 0.005
 """A weight changes where NDCG grows by more than this share of itself."""
 MEASURED = 50_000_000
-"""Customers times items that a search looks at, at most."""
+"""Customers times items that a search looks at, at most …"""
+MEASURED_CUSTOMERS = 2000
+"""… and customers."""
 SCALED = 512
 """Customers whose scores give a term's scale."""
 REGULARISATIONS = (100.0, 300.0, 1000.0)
@@ -168,7 +170,7 @@ def _choose_regression(
     terms = NeighbourTerms(index, regularisation=config.regularisation)
     if valid is None:
         return terms, None, config
-    most = max(1, MEASURED // index.items)
+    most = max(1, min(MEASURED_CUSTOMERS, MEASURED // index.items))
     wanted = [
         Wanted.of(index, valid, channel, new_only=True, listed=index.known).sample(most)
         for channel in range(len(CHANNELS))

@@ -17,6 +17,10 @@ from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.split import Purchases
 
 
+_COMPARED = 4_000_000
+"""Scores compared with a target's at once."""
+
+
 class Ranker(Protocol):
     """Anything that scores the whole catalogue: the model or a baseline."""
 
@@ -128,6 +132,38 @@ class Wanted:
             RunError: a score is not finite.
         """
         batch = self.customers[rows]
+        top = top_k(self._masked(scores, batch), k)  # (b, ≤ k)
+        ranked = batch[:, None] * self.index.items + top  # (b, ≤ k)
+        place = np.searchsorted(self.pairs, ranked)  # (b, ≤ k), for pairs are sorted
+        found: npt.NDArray[np.bool_] = (
+            self.pairs[np.minimum(place, len(self.pairs) - 1)] == ranked  # (b, ≤ k)
+        )
+        return found
+
+    def ndcg(self, scores: npt.NDArray[np.float32], k: int) -> float:
+        """Mean NDCG@k over the customers, from all their scores: float32 (n, items).
+
+        Finds the places of the targets alone, which takes a fraction of the time that sorting
+        does, and gives what ``evaluate_channel`` gives.
+
+        Raises:
+            RunError: a score is not finite.
+        """
+        scores = self._masked(scores, self.customers)
+        owners = np.repeat(np.arange(len(self.customers)), self.targets)  # (targets,)
+        items = self.pairs % self.index.items  # (targets,)
+        columns = np.arange(self.index.items)
+        places = np.empty(len(items), np.int64)
+        for part in _slices(len(items), max(1, _COMPARED // self.index.items)):
+            row, item = scores[owners[part]], items[part, None]  # (t, items), (t, 1)
+            own = np.take_along_axis(row, item, 1)  # (t, 1)
+            before = (row > own) | ((row == own) & (columns < item))  # ties go to the lower row
+            places[part] = before.sum(1)
+        gain = np.where(places < k, 1 / np.log2(places + 2), 0)
+        total = np.bincount(owners, gain, minlength=len(self.customers))
+        return float((total / _ideal(self.targets, k)).mean())
+
+    def _masked(self, scores: npt.NDArray[np.float32], batch: Rows) -> npt.NDArray[np.float32]:
         if not np.isfinite(scores).all():
             raise RunError("a score is not finite; fit again with a lower --learning-rate")
         if self.new_only or not self.listed.all():
@@ -137,18 +173,7 @@ class Wanted:
             purchases, owners = self.index.of(batch)
             here = self.index.purchases.channels[purchases] == self.channel
             scores[owners[here], self.index.purchases.items[purchases[here]]] = -np.inf
-        top = top_k(scores, k)  # (b, ≤ k)
-        ranked = batch[:, None] * self.index.items + top  # (b, ≤ k)
-        place = np.searchsorted(self.pairs, ranked)  # (b, ≤ k), for pairs are sorted
-        found: npt.NDArray[np.bool_] = (
-            self.pairs[np.minimum(place, len(self.pairs) - 1)] == ranked  # (b, ≤ k)
-        )
-        return found
-
-    def ndcg(self, scores: npt.NDArray[np.float32], k: int) -> float:
-        """Mean NDCG@k over the customers, from all their scores: float32 (n, items)."""
-        hits = self.hits(scores, slice(None), k)
-        return float(_ndcg(hits, self.targets, k).mean())
+        return scores
 
 
 def evaluate_channel(
@@ -194,9 +219,14 @@ def _ndcg(
     hits: npt.NDArray[np.bool_], targets: npt.NDArray[np.int64], k: int
 ) -> npt.NDArray[np.float64]:
     """Discounted gain over that of the best order of min(k, targets) hits: float64 (b,)."""
+    discounts = 1 / np.log2(np.arange(hits.shape[1]) + 2)  # (≤ k,)
+    ndcg: npt.NDArray[np.float64] = (hits * discounts).sum(1) / _ideal(targets, k)
+    return ndcg
+
+
+def _ideal(targets: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
     discounts = 1 / np.log2(np.arange(k) + 2)  # (k,)
-    gain = (hits * discounts[: hits.shape[1]]).sum(1)
-    ideal: npt.NDArray[np.float64] = gain / np.cumsum(discounts)[np.minimum(targets, k) - 1]
+    ideal: npt.NDArray[np.float64] = np.cumsum(discounts)[np.minimum(targets, k) - 1]
     return ideal
 
 

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import lsmr
 
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.batches import PurchaseIndex
-from c2rec.train.blend import LEAST_GAIN, MEASURED, SEARCH_K
+from c2rec.train.blend import LEAST_GAIN, MEASURED, MEASURED_CUSTOMERS, SEARCH_K
 from c2rec.train.config import BlendConfig, ChannelBlend
 from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec
@@ -116,7 +116,7 @@ def _choose(
     new: npt.NDArray[np.bool_],
 ) -> ChannelBlend:
     wanted = Wanted.of(everyone, later, channel, new_only=True)
-    wanted = wanted.sample(max(1, MEASURED // model.items))
+    wanted = wanted.sample(max(1, min(MEASURED_CUSTOMERS, MEASURED // model.items)))
     if not len(wanted.customers):
         return weights
     ranked = [
