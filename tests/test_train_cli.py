@@ -3,13 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from c2rec.export.cli import main as export
+from c2rec.train.checkpoint import read_tensors
 from c2rec.train.cli import main as train
+from c2rec.train.config import read_config
+from c2rec.train.run import load_run
 from c2rec.train.simulate import simulate
 
 FIT = ("--epochs", "2", "--threads", "1", "--embedding-size", "8", "--min-interactions", "3")
@@ -322,3 +326,54 @@ def test_weights_that_explode_after_the_last_step_are_no_model(
     assert "try a --learning-rate below" in capsys.readouterr().err
     assert not (out / "model.safetensors").exists()
     assert call(train, monkeypatch, "evaluate", str(out)) == 1
+
+
+# --- refit
+
+
+def test_a_refit_takes_options_epochs_and_blend_from_the_run_and_uses_all_days(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "latest"
+    assert call(train, monkeypatch, "fit", str(data), "--out", str(out), "--refit", str(run)) == 0
+    before, after = read_config(run), read_config(out)
+    assert (after.split.valid_days, after.split.test_days) == (0, 0)
+    assert after.split.min_interactions == before.split.min_interactions
+    assert after.model == before.model
+    _, state = read_tensors(run / "model.safetensors")
+    assert after.training == replace(before.training, epochs=state["epoch"])
+    _, latest = read_tensors(out / "model.safetensors")
+    assert latest["blended"]["blend"] == state["blended"]["blend"]
+    assert latest["blended"]["after"] == {"offline": None, "online": None}
+    assert len(load_run(out).data.split.train.items) > len(load_run(run).data.split.train.items)
+
+
+def test_what_refit_decides_can_t_be_asked_for_otherwise(
+    data: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refit = ("fit", str(data), "--out", str(tmp_path / "new"), "--refit", str(run))
+    assert call(train, monkeypatch, *refit, "--epochs", "3") == 2
+    assert "--epochs can't go with --refit" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_refit_needs_a_finished_run_that_chose_something(
+    data: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    latest, more = str(tmp_path / "latest"), str(tmp_path / "more")
+    fit = ("fit", str(data), "--out")
+    assert call(train, monkeypatch, *fit, latest, "--refit", str(run)) == 0
+    assert call(train, monkeypatch, *fit, more, "--refit", latest) == 1
+    assert "had no validation days to choose anything by" in capsys.readouterr().err
+    (run / "model.safetensors").unlink()
+    assert call(train, monkeypatch, *fit, more, "--refit", str(run)) == 1
+    assert "is not finished" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()
