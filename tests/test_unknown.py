@@ -46,9 +46,8 @@ def trained(encoder: str = "history") -> tuple[C2Rec, PurchaseIndex, PurchaseInd
     attributes = torch.arange(ITEMS)[:, None] % 2 + 1
     attributes[-2:] = 3
     torch.manual_seed(0)
-    kind = "table" if encoder == "table" else "history"
     model = C2Rec(
-        ModelConfig(encoder=kind, embedding_size=4),
+        ModelConfig(encoder="table" if encoder == "table" else "history", embedding_size=4),
         customers=CUSTOMERS,
         attributes=attributes,
         popularity=torch.ones(2, ITEMS),
