@@ -17,7 +17,9 @@ import pytest
 
 from c2rec.runtime.errors import DataError, RunError
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.baselines.bitgcf import BiTGCF
 from c2rec.train.baselines.cmf import CMF
+from c2rec.train.baselines.deepapf import DeepAPF
 from c2rec.train.baselines.ease import Ease
 from c2rec.train.baselines.factors import ALS, BPR
 from c2rec.train.baselines.item_knn import ItemKNN
@@ -359,6 +361,8 @@ CLASSES: dict[str, type[object]] = {
     "bpr": BPR,
     "lightgcn": LightGCN,
     "cmf": CMF,
+    "bitgcf": BiTGCF,
+    "deepapf": DeepAPF,
 }
 GIVEN = {"self", "purchases", "customers", "items", "channel", "seed", "threads"}
 

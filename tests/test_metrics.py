@@ -112,9 +112,9 @@ def test_equals_a_plain_loop(seed: int, k: int, new_only: bool) -> None:
     assert got.hr.tolist() == [row[1] for row in expected]
     assert got.ndcg.tolist() == pytest.approx([row[2] for row in expected])
     assert got.recall.tolist() == pytest.approx([row[3] for row in expected])
-    wanted = Wanted.of(index, purchases(*test), 1, new_only=new_only)
+    searched = Wanted.of(index, purchases(*test), 1, new_only=new_only)
     if expected:  # the shortcut through the places of the targets
-        assert wanted.ndcg(table[wanted.customers], k) == pytest.approx(got.ndcg.mean())
+        assert searched.ndcg(table[searched.customers], k) == pytest.approx(got.ndcg.mean())
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30))

@@ -16,7 +16,6 @@ from c2rec.runtime.ranking import top_k
 from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.split import Purchases
 
-
 _COMPARED = 4_000_000
 """Scores compared with a target's at once."""
 

@@ -8,11 +8,12 @@ from torch.nn.functional import embedding
 
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.baselines.pairwise import (
+    Sold,
     Triples,
     TripleSampler,
     bpr_loss,
     fit,
-    squared_norm,
+    half_squared_norm,
     starting_weights,
 )
 from c2rec.train.batches import Rows
@@ -20,21 +21,28 @@ from c2rec.train.split import Purchases
 
 
 class CMF:
-    """Two matrices of purchases that share their customers and, adapted to our case, their items.
+    """Two matrices of customers and items, one per channel, factorised with shared factors.
 
-    In the paper each relation has factors of its own for what it doesn't share. Items are in both
-    channels here, so an item's factors are shared as well, plus an offset and a bias per channel.
+    The paper factorises several relations at once, and an entity has the same factors in all of
+    them. Adapted: as items are in both channels too, an item has shared factors, and for each
+    channel an offset to them and a bias, so a customer's score is ``p · (q + offset) + bias``;
+    and BPR stands for the loss, since purchases are no ratings. Items without a purchase rank
+    last.
 
     Args:
         purchases: distinct training purchases.
         customers: customers in the vocabulary.
         items: items in the vocabulary.
-        factors: length of an embedding.
-        learning_rate: of Adam.
-        regularisation: of all that a triple uses.
-        offline_weight: weight of the offline relation's loss; the online one's is 1.
-        epochs: times that every purchase is seen.
-        seed: of the starting weights and the sampling.
+        factors: length of a vector.
+        learning_rate: of Adam, in the first epoch.
+        regularisation: λ of the squared length of the vectors of each triple, not of the biases.
+        offline_weight: of an offline purchase in the loss, that of an online one being 1: the
+            paper's α, which weighs the relations.
+        epochs: how often each purchase is seen.
+        seed: of the vectors at the start and the triples.
+
+    Raises:
+        RunError: a weight did not stay finite.
     """
 
     def __init__(
@@ -43,50 +51,47 @@ class CMF:
         *,
         customers: int,
         items: int,
-        factors: int = 64,
-        learning_rate: float = 0.005,
-        regularisation: float = 1e-2,
-        offline_weight: float = 1.0,
-        epochs: int = 60,
+        factors: int,
+        learning_rate: float,
+        regularisation: float,
+        offline_weight: float,
+        epochs: int,
         seed: int,
     ) -> None:
-        self._items = items
+        self._sold = Sold(purchases, items=items)
         self._regularisation = regularisation
-        self._channel_weight = torch.tensor([offline_weight, 1.0])
+        self._channel_weights = torch.tensor([offline_weight, 1.0])
         generator = torch.Generator().manual_seed(seed)
-        self._customer = nn.Parameter(starting_weights(customers, factors, generator=generator))
-        self._item = nn.Parameter(starting_weights(items, factors, generator=generator))
-        self._offset = nn.Parameter(torch.zeros(len(CHANNELS) * items, factors))
-        self._bias = nn.Parameter(torch.zeros(len(CHANNELS) * items, 1))
+        sold = len(self._sold)
+        self._customers = starting_weights(customers, factors, generator=generator)  # (c, d)
+        self._items = starting_weights(sold, factors, generator=generator)  # (sold, d)
+        self._offsets = nn.Parameter(torch.zeros(len(CHANNELS), sold, factors))
+        self._biases = nn.Parameter(torch.zeros(len(CHANNELS), sold))
         fit(
-            [self._customer, self._item, self._offset, self._bias],
+            [self._customers, self._items, self._offsets, self._biases],
             self._loss,
-            TripleSampler(purchases, items=items),
+            TripleSampler(self._sold.purchases, items=sold),
             learning_rate=learning_rate,
             epochs=epochs,
             seed=seed,
         )
-        with torch.no_grad():
-            offsets = self._offset.view(len(CHANNELS), items, factors)
-            self._customer_vectors: npt.NDArray[np.float32] = self._customer.numpy()
-            self._item_vectors: npt.NDArray[np.float32] = (self._item + offsets).numpy()
-            self._biases: npt.NDArray[np.float32] = self._bias.view(len(CHANNELS), items).numpy()
 
     def _loss(self, triples: Triples) -> Tensor:
-        customer = embedding(triples.customers, self._customer)  # (n, d)
-        scores = []
-        learned = [customer]
+        customer = embedding(triples.customers, self._customers)  # (n, d)
+        learnt, scores = [customer], []
         for items in (triples.bought, triples.other):
-            place = triples.channels * self._items + items
-            shared, offset = embedding(items, self._item), embedding(place, self._offset)
-            bias = embedding(place, self._bias)
-            scores.append((customer * (shared + offset)).sum(1) + bias[:, 0])
-            learned += [shared, offset]
-        loss = (bpr_loss(scores[0], scores[1]) * self._channel_weight[triples.channels]).mean()
-        return loss + self._regularisation * squared_norm(*learned)
+            places = triples.channels * len(self._sold) + items  # (n,), in a table of both channels
+            item = embedding(items, self._items)  # (n, d)
+            offset = embedding(places, self._offsets.flatten(0, 1))  # (n, d)
+            bias = embedding(places, self._biases.reshape(-1, 1))[:, 0]  # (n,)
+            scores.append((customer * (item + offset)).sum(1) + bias)
+            learnt += [item, offset]
+        losses = bpr_loss(*scores) * self._channel_weights[triples.channels]  # (n,)
+        return losses.mean() + self._regularisation * half_squared_norm(*learnt)
 
     def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
         """Score every item: float32 (batch, items)."""
-        products = self._customer_vectors[customers] @ self._item_vectors[channel].T
-        scores: npt.NDArray[np.float32] = products + self._biases[channel]
-        return scores
+        with torch.no_grad():
+            vectors = (self._items + self._offsets[channel]).numpy()  # (sold, d)
+            biases = self._biases[channel].numpy()  # (sold,)
+            return self._sold.spread(self._customers.numpy()[customers] @ vectors.T + biases)

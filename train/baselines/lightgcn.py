@@ -1,4 +1,4 @@
-"""LightGCN: embeddings smoothed over the graph of customers and items (arXiv 2002.02126)."""
+"""LightGCN: embeddings averaged over the graph of purchases (He et al., SIGIR 2020, 2002.02126)."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding
 
-from c2rec.runtime.records import CHANNELS
 from c2rec.train.baselines.interactions import interactions
 from c2rec.train.baselines.pairwise import (
+    Sold,
     Triples,
     TripleSampler,
     bpr_loss,
     fit,
-    squared_norm,
+    half_squared_norm,
     starting_weights,
 )
 from c2rec.train.batches import Rows
@@ -24,24 +24,27 @@ from c2rec.train.split import Purchases
 
 
 class LightGCN:
-    """He et al. 2020: matrix factorisation whose embeddings are averaged over neighbours.
+    """Factorisation by BPR of embeddings that are propagated through the graph of purchases.
 
-    A customer or item of no purchase in the graph has no neighbours; such a customer would be
-    ranked by their random start, and gets the mean of the other customers' embeddings instead,
-    which ranks roughly by popularity.
+    Customers and items are the nodes, the purchases are the edges. A customer without an edge
+    would be ranked by the random start of their embedding; they get the mean of the others'
+    embeddings instead, which ranks about as popularity does. Items without one rank last.
 
     Args:
         purchases: distinct training purchases.
         customers: customers in the vocabulary.
         items: items in the vocabulary.
-        channel: learn from this channel alone and answer for it alone; None merges both, and
-            gives the same answer for either.
+        channel: learn from and answer for this channel alone; None merges both, and gives the
+            same answer for either.
         factors: length of an embedding.
         layers: steps of propagation.
-        learning_rate: of Adam.
-        regularisation: λ of eq. 15, on the layer-0 embeddings of a triple.
-        epochs: times that every purchase is seen.
-        seed: of the starting weights and the sampling.
+        learning_rate: of Adam, in the first epoch.
+        regularisation: λ of equation 15, on the layer-0 embeddings of each triple.
+        epochs: how often each purchase is seen.
+        seed: of the embeddings at the start and the triples.
+
+    Raises:
+        RunError: a weight did not stay finite.
     """
 
     def __init__(
@@ -51,92 +54,119 @@ class LightGCN:
         customers: int,
         items: int,
         channel: int | None,
-        factors: int = 64,
-        layers: int = 3,
-        learning_rate: float = 0.005,
-        regularisation: float = 1e-3,
-        epochs: int = 60,
+        factors: int,
+        layers: int,
+        learning_rate: float,
+        regularisation: float,
+        epochs: int,
         seed: int,
     ) -> None:
-        bought = interactions(purchases, customers=customers, items=items, channel=channel)
         self._channel = channel
-        self._customers = customers
+        if channel is not None:
+            purchases = purchases.where(purchases.channels == channel)
+        self._sold = Sold(purchases, items=items)
+        bought = interactions(
+            self._sold.purchases, customers=customers, items=len(self._sold), channel=None
+        )
+        self._graph = normalised_graph(bought)
         self._layers = layers
         self._regularisation = regularisation
-        self._graph = normalised_adjacency(bought)
+        self._customers = customers
         generator = torch.Generator().manual_seed(seed)
-        self._start = nn.Parameter(
-            starting_weights(customers + items, factors, generator=generator)
-        )  # (c + i, d)
+        nodes = customers + len(self._sold)
+        self._start = starting_weights(nodes, factors, generator=generator)  # (c + sold, d)
         fit(
             [self._start],
             self._loss,
-            TripleSampler(_of_channel(purchases, channel), items=items),
+            TripleSampler(self._sold.purchases, items=len(self._sold)),
             learning_rate=learning_rate,
             epochs=epochs,
             seed=seed,
         )
+        self._vectors = self._final_vectors()
+
+    def _final_vectors(self) -> npt.NDArray[np.float32]:
+        """Propagate what was learnt: float32 (customers + sold, d)."""
         with torch.no_grad():
-            final = propagate(self._graph, self._start, layers=layers).numpy()  # (c + i, d)
-        self._customer_vectors: npt.NDArray[np.float32] = final[:customers]
-        self._item_vectors: npt.NDArray[np.float32] = final[customers:]
-        known = np.diff(self._graph.indptr[: customers + 1]) > 0
+            vectors: npt.NDArray[np.float32] = propagate(
+                self._graph, self._start, layers=self._layers
+            ).numpy()
+        known = np.diff(self._graph.indptr[: self._customers + 1]) > 0
         if known.any():
-            self._customer_vectors[~known] = self._customer_vectors[known].mean(0)
+            of_customers = vectors[: self._customers]
+            of_customers[~known] = of_customers[known].mean(0)
+        return vectors
 
     def _loss(self, triples: Triples) -> Tensor:
-        first = self._customers  # the first item's row
-        rows = (triples.customers, first + triples.bought, first + triples.other)
         final = propagate(self._graph, self._start, layers=self._layers)
-        customer, bought, other = (embedding(row, final) for row in rows)
+        items = (self._customers + triples.bought, self._customers + triples.other)
+        rows = (triples.customers, *items)
+        # not by indexing, whose gradient adds up in an order that varies between threads
+        customer, bought, other = (embedding(row, final) for row in rows)  # (n, d) each
         loss = bpr_loss((customer * bought).sum(1), (customer * other).sum(1)).mean()
-        return loss + self._regularisation * squared_norm(
-            *(embedding(row, self._start) for row in rows)
-        )
+        starts = (embedding(row, self._start) for row in rows)
+        return loss + self._regularisation * half_squared_norm(*starts)
 
     def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
         """Score every item: float32 (batch, items).
 
         Raises:
-            ValueError: it was trained on the other channel alone.
+            ValueError: ``channel`` is not the one learnt from.
         """
         if self._channel not in (None, channel):
-            raise ValueError(f"trained on {CHANNELS[self._channel]}, asked for {CHANNELS[channel]}")
-        scores: npt.NDArray[np.float32] = self._customer_vectors[customers] @ self._item_vectors.T
-        return scores
+            raise ValueError(f"learnt from channel {self._channel} alone; asked for {channel}")
+        return self._sold.spread(self._vectors[customers] @ self._vectors[self._customers :].T)
 
 
-def _of_channel(purchases: Purchases, channel: int | None) -> Purchases:
-    if channel is None:
-        return purchases
-    return purchases.where(purchases.channels == channel)
+def normalised_graph(bought: sp.csr_matrix) -> sp.csr_matrix:
+    """Make the graph's matrix D^-½ A D^-½, of equation 8.
 
+    Args:
+        bought: float32 (customers, items), 1 where the customer bought the item.
 
-def normalised_adjacency(bought: sp.csr_matrix) -> sp.csr_matrix:
-    """Build the graph of eq. 8: ``D^-½ A D^-½``, float32 (customers + items, the same)."""
-    degrees = [np.maximum(np.asarray(bought.sum(axis)).ravel(), 1) for axis in (1, 0)]
-    scaled = sp.diags_array(degrees[0] ** -0.5) @ bought @ sp.diags_array(degrees[1] ** -0.5)
-    graph = sp.block_array([[None, scaled], [scaled.T, None]], format="csr", dtype=np.float32)
-    return sp.csr_matrix(graph)
-
-
-class _Product(torch.autograd.Function):
-    """A sparse symmetric matrix times a dense one; scipy's is much faster than torch's here."""
-
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, graph: sp.csr_matrix) -> Tensor:
-        ctx.graph = graph
-        return torch.from_numpy(graph @ dense.detach().numpy())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return torch.from_numpy(ctx.graph @ gradient.numpy()), None
+    Returns:
+        float32 (customers + items, customers + items), symmetric: for each edge
+        1 / √(degree of the customer · degree of the item).
+    """
+    by_customer, by_item = (
+        sp.diags_array(np.maximum(bought.getnnz(axis=axis), 1) ** -0.5) for axis in (1, 0)
+    )
+    weights = by_customer @ bought @ by_item  # (customers, items)
+    return sp.csr_matrix(sp.block_array([[None, weights], [weights.T, None]]), dtype=np.float32)
 
 
 def propagate(graph: sp.csr_matrix, start: Tensor, *, layers: int) -> Tensor:
-    """Average the embeddings of all layers, eq. 4 with equal weights: float32 (n, d)."""
+    """Average the layers, each of which sums its neighbours in the one before: equations 3 and 4.
+
+    Args:
+        graph: float32 (nodes, nodes), as of ``normalised_graph``.
+        start: float32 (nodes, d), layer 0.
+        layers: how many besides layer 0, which counts as much as each of them.
+
+    Returns:
+        float32 (nodes, d).
+    """
     layer = total = start
     for _ in range(layers):
-        layer = _Product.apply(layer, graph)  # type: ignore[no-untyped-call]  # torch has no types here
+        layer = neighbour_sums(graph, layer)
         total = total + layer
     return total / (layers + 1)
+
+
+def neighbour_sums(graph: sp.csr_matrix, vectors: Tensor) -> Tensor:
+    """Multiply a symmetric sparse matrix, (nodes, nodes), by float32 (nodes, d)."""
+    sums: Tensor = _SymmetricProduct.apply(graph, vectors)  # type: ignore[no-untyped-call]
+    return sums
+
+
+class _SymmetricProduct(torch.autograd.Function):
+    """Through scipy: torch's own sparse product takes three times as long, most of it backward."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: sp.csr_matrix, vectors: Tensor) -> Tensor:
+        ctx.graph = graph
+        return torch.from_numpy(graph @ vectors.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, torch.from_numpy(ctx.graph @ gradient.numpy())

@@ -14,7 +14,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.train.baselines.bitgcf import BiTGCF
 from c2rec.train.baselines.cmf import CMF
+from c2rec.train.baselines.deepapf import DeepAPF
 from c2rec.train.baselines.ease import Ease
 from c2rec.train.baselines.factors import ALS, BPR
 from c2rec.train.baselines.item_knn import ItemKNN
@@ -94,6 +96,8 @@ def baselines() -> dict[str, list[Candidate]]:
         bpr(),
         lightgcn(),
         cmf(),
+        bitgcf(),
+        deepapf(),
     ):
         for candidate in candidates:
             found.setdefault(candidate.name, []).append(candidate)
@@ -308,6 +312,62 @@ def cmf() -> Iterable[Candidate]:
             "epochs": epochs,
         }
         yield Candidate("cmf", settings, build, seeded=True)
+
+
+def bitgcf() -> Iterable[Candidate]:
+    """Two graphs whose customers meet in every layer."""
+    factors, layers, learning_rate, regularisation, epochs = 64, 3, 0.005, 0.001, 60
+    for transfer in (0.2, 0.5, 0.8):
+
+        def build(task: Task, transfer: float = transfer) -> Ranker:
+            return BiTGCF(
+                task.purchases,
+                customers=task.customers,
+                items=task.items,
+                factors=factors,
+                layers=layers,
+                transfer=transfer,
+                learning_rate=learning_rate,
+                regularisation=regularisation,
+                epochs=epochs,
+                seed=task.seed,
+            )
+
+        settings: Settings = {
+            "factors": factors,
+            "layers": layers,
+            "transfer": transfer,
+            "learning_rate": learning_rate,
+            "regularisation": regularisation,
+            "epochs": epochs,
+        }
+        yield Candidate("bitgcf", settings, build, seeded=True)
+
+
+def deepapf() -> Iterable[Candidate]:
+    """Shared and channel factors weighed by attention."""
+    factors, learning_rate, epochs = 64, 0.005, 60
+    for regularisation in (0.001, 0.01, 0.03):
+
+        def build(task: Task, regularisation: float = regularisation) -> Ranker:
+            return DeepAPF(
+                task.purchases,
+                customers=task.customers,
+                items=task.items,
+                factors=factors,
+                learning_rate=learning_rate,
+                regularisation=regularisation,
+                epochs=epochs,
+                seed=task.seed,
+            )
+
+        settings: Settings = {
+            "factors": factors,
+            "learning_rate": learning_rate,
+            "regularisation": regularisation,
+            "epochs": epochs,
+        }
+        yield Candidate("deepapf", settings, build, seeded=True)
 
 
 def _merged_and_single(
