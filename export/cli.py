@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from c2rec.train.cli import FOLDER, errors_to_exit
+from c2rec.train.commands.options import FOLDER, errors_to_exit
 
 _DATA = click.option("--data", type=FOLDER, help="Where the run's dataset is now, if it moved.")
 

@@ -318,9 +318,9 @@ def test_weights_that_explode_after_the_last_step_are_no_model(
     """The loss is taken before a step, so the last one's harm shows in the scores alone."""
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        from c2rec.train import cli
+        from c2rec.train.commands import options
 
-        patch.setattr(cli._Finite, "convert", lambda self, value, param, ctx: float(value))
+        patch.setattr(options.Finite, "convert", lambda self, value, param, ctx: float(value))
         arguments = ("fit", str(data), "--out", str(out), *FIT, "--batch-size", "9999")
         assert call(train, patch, *arguments, "--learning-rate", "1e30") == 1
     assert "try a --learning-rate below" in capsys.readouterr().err

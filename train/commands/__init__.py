@@ -1,0 +1,1 @@
+"""The commands of ``c2rec-train``, one file for each thing that is done."""
