@@ -96,6 +96,11 @@ def collect(run: Run) -> Content:
     """
     vocabulary = run.data.split.vocabulary
     dataset, model = run.data.dataset, run.model
+    if model.config.components != len(COMPONENTS):
+        raise ReleaseError(
+            f"{run.folder}: was fitted with --components {model.config.components}, which is for "
+            f"experiments; a release takes {len(COMPONENTS)}"
+        )
     customer_ids, purchases = all_history(dataset, vocabulary.item_ids)
     popularity = _units_sold(purchases, model.items)
     if model.config.encoder == "table":
@@ -105,10 +110,8 @@ def collect(run: Run) -> Content:
         catalogue = torch.arange(model.items)
         items: dict[str, Array] = {
             "item_embeddings": model.item_vectors(catalogue).numpy(),
-            "item_bias": model.item_bias.numpy(),
-            "attention_bias": (
-                model.attention_bias[:, :, None] + model.attention_item_bias  # (2, 3, items)
-            ).numpy(),
+            "item_bias": model.item_bias.weight.T.contiguous().numpy(),
+            "attention_bias": attention_bias(model).numpy(),
             "popularity": popularity,
         }
         items |= _neighbour_rows(model)
@@ -131,6 +134,13 @@ def collect(run: Run) -> Content:
     }
     rows = _item_rows(dataset.items, vocabulary.item_ids)
     return Content(items, customers, golden, rows, customer_ids, len(purchases.items))
+
+
+def attention_bias(model: C2Rec) -> torch.Tensor:
+    """Add up b_{c,k} + b_{c,v,k} as a release stores it: float32 (2, 3, items)."""
+    of_items = model.attention_item_bias.weight.T.reshape(len(CHANNELS), -1, model.items)
+    bias: torch.Tensor = model.attention_bias[:, :, None] + of_items
+    return bias
 
 
 def encode_all(

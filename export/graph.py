@@ -22,6 +22,14 @@ IR_VERSION = 11
 # One product scores all but the neighbour term: the rows of `both` are x_k and W_cᵀ x_k / √d, six
 # per customer, and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits. The
 # neighbour term gathers the rows of the items bought and adds each entry to the item it names.
+_WEIGH = {
+    "softmax": "Softmax <axis = 1>",
+    "sigmoid": "Sigmoid",
+    # with W_c and b_{c,v,k} at 0, or all of the logit, these are softmax as well
+    "learned": "Softmax <axis = 1>",
+    "none": "Softmax <axis = 1>",
+}
+"""How logits become weights."""
 _SCORER = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 scorer (
@@ -64,7 +72,7 @@ scorer (
     logits = Add (bare_logits, logit_bias)
     has_axis = Unsqueeze (has, last_axis)
     masked_logits = Where (has_axis, logits, masked)
-    weights = Softmax <axis = 1> (masked_logits)
+    weights = {weigh} (masked_logits)
     has_float = Cast <to = 1> (has_axis)
     attention = Mul (weights, has_float)
     parts = Mul (attention, affinities)
@@ -134,7 +142,8 @@ def scorer_graph(model: C2Rec, release: str) -> onnx.ModelProto:
     """Build ``scorer.onnx`` with W_c / √d inside."""
     size = model.config.embedding_size
     weights = (model.attention_weight / size**0.5).detach().numpy()
-    return _build(_SCORER, {"channel_weights": weights}, size, release)
+    text = _SCORER.replace("{weigh}", _WEIGH[model.config.attention])
+    return _build(text, {"channel_weights": weights}, size, release)
 
 
 def encoder_graph(model: C2Rec, release: str) -> onnx.ModelProto:

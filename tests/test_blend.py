@@ -239,15 +239,15 @@ def test_a_fixed_blend_is_not_searched() -> None:
 def test_without_a_validation_period_the_start_is_taken() -> None:
     index, _ = pairs_retailer()
     model = untrained(index)
-    bias = model.item_bias.clone()
+    bias = model.item_bias.weight.clone()
     start = BlendConfig(offline=replace(NOTHING, recent=1.0), online=NOTHING)
     blended = blend(
         model, ModelRanker(model, index), index, None, start, sold=index.purchases, neighbours=0
     )
     assert blended.blend == replace(start, search=False)
     assert model.neighbours is None
-    assert not torch.equal(model.item_bias[0], bias[0])
-    assert torch.equal(model.item_bias[1], bias[1])
+    assert not torch.equal(model.item_bias.weight[:, 0], bias[:, 0])
+    assert torch.equal(model.item_bias.weight[:, 1], bias[:, 1])
 
 
 def test_scores_that_are_not_finite_are_refused(index: PurchaseIndex) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from c2rec.export.bundle import flat_histories, padded_histories, write_bundle
+from c2rec.export.bundle import attention_bias, flat_histories, padded_histories, write_bundle
 from c2rec.export.check import check_bundle
 from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.runtime.bundle import read_bundle
@@ -115,7 +115,7 @@ def test_the_catalogue_and_the_batch_are_free_axes(run: Run) -> None:
     )
     rng = np.random.default_rng(0)
     with torch.inference_mode():
-        bias = run.model.attention_bias[:, :, None] + run.model.attention_item_bias
+        bias = attention_bias(run.model)
         for batch, items in ((1, 1), (3, 40), (17, 7), (0, 5)):
             rows = torch.from_numpy(rng.permutation(run.model.items)[:items])
             components = rng.normal(size=(batch, 3, 8)).astype(np.float32)
@@ -141,7 +141,7 @@ def test_the_catalogue_and_the_batch_are_free_axes(run: Run) -> None:
                         "has": has,
                         "channel": np.array(channel),
                         "item_embeddings": run.model.item_vectors(rows).numpy(),
-                        "item_bias": run.model.item_bias[:, rows].numpy(),
+                        "item_bias": run.model.item_bias.weight[rows].T.contiguous().numpy(),
                         "attention_bias": bias[:, :, rows].numpy(),
                         "history_items": history,
                         "history_weights": present,
@@ -165,7 +165,7 @@ def test_attention_is_a_softmax_over_the_components_a_customer_has(run: Run) -> 
     sums = attention.sum(1)
     assert torch.all(attention[~has] == 0)
     torch.testing.assert_close(sums[1:], torch.ones_like(sums[1:]))
-    torch.testing.assert_close(scores[0], run.model.item_bias[0])  # has nothing: the bias alone
+    torch.testing.assert_close(scores[0], run.model.item_bias.weight[:, 0])  # the bias alone
 
 
 def test_the_formula_of_the_docstring(run: Run) -> None:
@@ -176,9 +176,9 @@ def test_the_formula_of_the_docstring(run: Run) -> None:
         y = model.item_vectors(torch.tensor([5]))[0].numpy()
         weight = model.attention_weight[1].numpy()
         logits = x @ (weight @ y) / np.sqrt(8)
-        logits += model.attention_bias[1].numpy() + model.attention_item_bias[1, :, 5].numpy()
+        logits += attention_bias(model)[1, :, 5].numpy()
         alpha = np.exp(logits) / np.exp(logits).sum()
-        expected = (alpha * (x @ y)).sum() + float(model.item_bias[1, 5])
+        expected = (alpha * (x @ y)).sum() + float(model.item_bias.weight[5, 1])
         scores, attention = model.score(
             torch.from_numpy(x)[None], torch.ones(1, 3, dtype=torch.bool), 1, torch.tensor([5])
         )

@@ -9,8 +9,7 @@ from torch.nn.functional import softplus
 
 from c2rec.train.baselines.popularity import Popularity
 from c2rec.train.batches import Targets, draw_negatives
-from c2rec.train.config import ModelConfig, ObjectiveName, TrainingConfig
-from c2rec.train.loop import _average, _averaged_copy, _decay_customers
+from c2rec.train.config import ModelConfig, ObjectiveName
 from c2rec.train.model import C2Rec, Histories
 from c2rec.train.objectives import Candidates, Loss, batch_loss
 from c2rec.train.split import Purchases
@@ -28,7 +27,7 @@ def model_of(encoder: str = "history") -> C2Rec:
         popularity=torch.ones(2, ITEMS),
     )
     torch.nn.init.normal_(model.pair_class.weight)
-    torch.nn.init.normal_(model.item_bias)
+    torch.nn.init.normal_(model.item_bias.weight)
     return model
 
 
@@ -136,29 +135,6 @@ def test_a_component_without_data_is_not_asked_to_speak() -> None:
     got = loss_of(model_of(), targets((1, 4, 0, False)), attention_weight=1.0)
     assert got.terms["attention"].item() == 0
     torch.testing.assert_close(got.total, got.terms["offline"])
-
-
-def test_the_average_after_three_updates_is_the_closed_form() -> None:
-    """Decays 2/11, 3/12, 4/13 while they are below the limit."""
-    model = model_of()
-    averaged = _averaged_copy(model)
-    expected = model.gain[0].item()
-    for update, value in enumerate((5.0, -1.0, 2.0), start=1):
-        with torch.no_grad():
-            model.gain.fill_(value)
-        _average(averaged, model, 0.3, update)
-        decay = min(0.3, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * value
-    assert averaged.gain.tolist() == pytest.approx([expected] * 3)
-
-
-def test_decay_shrinks_the_rows_of_the_batch_alone() -> None:
-    model = model_of("table")
-    before = model.customer_embedding.weight.detach().clone()
-    _decay_customers(model, np.array([2]), TrainingConfig(learning_rate=0.1, weight_decay=0.5))
-    after = model.customer_embedding.weight.detach()
-    torch.testing.assert_close(after[2], before[2] * 0.95)
-    torch.testing.assert_close(after[:2], before[:2])
 
 
 def test_draws_follow_their_chances_and_say_how_often_they_were_expected() -> None:

@@ -255,7 +255,7 @@ def test_a_run_that_is_not_finished_is_neither_evaluated_nor_exported(
     ("damage", "message"),
     [
         (lambda run: (run / "best.safetensors").unlink(), "has lost its best.safetensors"),
-        (lambda run: drop_tensor(run, "optimizer/item_bias/exp_avg"), "is not whole"),
+        (lambda run: drop_tensor(run, "optimizer/item_bias.weight/exp_avg"), "is not whole"),
         (lambda run: drop_tensor(run, "model/gain"), "doesn't fit"),
         (lambda run: (run / "checkpoint.safetensors").write_bytes(b"junk"), "can't be read"),
     ],

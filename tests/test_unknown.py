@@ -53,9 +53,9 @@ def trained(encoder: str = "history") -> tuple[C2Rec, PurchaseIndex, PurchaseInd
         popularity=torch.ones(2, ITEMS),
     ).eval()
     with torch.no_grad():  # even items are popular offline
-        model.item_bias[0] = torch.where(torch.arange(ITEMS) % 2 == 0, 3.0, -3.0)
-        model.item_bias[1] = 0.5
-        model.item_bias[:, 30:] = 99.0
+        model.item_bias.weight[:, 0] = torch.where(torch.arange(ITEMS) % 2 == 0, 3.0, -3.0)
+        model.item_bias.weight[:, 1] = 0.5
+        model.item_bias.weight[30:] = 99.0
     return model, index, everyone
 
 
@@ -75,7 +75,7 @@ def test_attributes_stand_for_what_nobody_bought(encoder: str) -> None:
 def test_biases_of_unknown_items_are_what_their_attributes_predict() -> None:
     model, index, _ = trained()
     settle_unknown(model, index.known)
-    bias = model.item_bias.detach().numpy()
+    bias = model.item_bias.weight.detach().numpy().T
     # ridge: mean 0, each value seen 15 times, so 3 * 15 / (15 + 10)
     np.testing.assert_allclose(bias[0, [30, 32, 34, 36]], 1.8, atol=1e-4)
     np.testing.assert_allclose(bias[0, [31, 33, 35, 37]], -1.8, atol=1e-4)
@@ -103,7 +103,7 @@ def test_items_that_nobody_wants_come_last_where_showing_them_costs() -> None:
     model, index, everyone = trained()
     settle_unknown(model, index.known)
     with torch.no_grad():
-        model.item_bias[0, 30:] = 3.5
+        model.item_bias.weight[30:, 0] = 3.5
     bought = set(
         zip(everyone.purchases.customers.tolist(), everyone.purchases.items.tolist(), strict=True)
     )
@@ -122,10 +122,10 @@ def test_fixed_offsets_are_taken_as_they_are() -> None:
     ):
         model, index, everyone = trained()
         settle_unknown(model, index.known)
-        before = model.item_bias.detach().clone()
+        before = model.item_bias.weight.detach().clone()
         fixed = replace(config, offline=ChannelBlend(rare=0.5, new=2.0))
         assert offset_unknown(model, index, everyone, later, fixed) == fixed
-        moved = (model.item_bias - before).detach()[0]
+        moved = (model.item_bias.weight - before).detach()[:, 0]
         assert not moved[:30].any()
         assert moved[torch.from_numpy(RARE)].tolist() == pytest.approx([0.5] * 4, abs=1e-5)
         assert moved[torch.from_numpy(NEW)].tolist() == pytest.approx([2.0] * 6, abs=1e-5)

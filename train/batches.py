@@ -19,7 +19,7 @@ from c2rec.train.split import Purchases
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 
-_ORDER, _HOLD_OUT, _NEGATIVES = 0, 1, 2
+_ORDER, _HOLD_OUT, _NEGATIVES, _DROPPED = 0, 1, 2, 3
 """Last word of a generator's seed: what it draws."""
 
 
@@ -146,3 +146,9 @@ def draw_negatives(
     items = np.minimum(items, len(probabilities) - 1)
     density = np.diff(probabilities, prepend=0.0)[items]
     return torch.from_numpy(items), torch.from_numpy(np.log(count * density)).float()
+
+
+def drop_items(items: int, share: float, *, seed: int, epoch: int, step: int) -> Tensor:
+    """Choose the items that are only their attributes for one step: bool (items,)."""
+    rng = np.random.default_rng([seed, epoch, step, _DROPPED])
+    return torch.from_numpy(rng.random(items, np.float32) < share)

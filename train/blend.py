@@ -111,7 +111,7 @@ def blend(
         for channel, weights in enumerate(chosen):
             popularity = popularity_term(sold, channel, weights, known=index.known)
             scale = scales.attention[channel]
-            model.item_bias[channel] += torch.from_numpy(popularity * scale).float()
+            model.item_bias.weight[:, channel] += torch.from_numpy(popularity * scale).float()
     if neighbours:
         factors = np.array(
             [

@@ -16,6 +16,7 @@ from c2rec.train.files import write_bytes
 EncoderName: TypeAlias = Literal["history", "table"]
 ObjectiveName: TypeAlias = Literal["softmax", "sampled-softmax", "bce", "bpr"]
 ObjectiveChoice: TypeAlias = Literal["auto"] | ObjectiveName
+AttentionName: TypeAlias = Literal["softmax", "sigmoid", "learned", "none"]
 
 CONFIG = "config.json"
 FULL_CATALOGUE = 20_000
@@ -32,6 +33,15 @@ class ModelConfig:
     """d, of every embedding."""
     pooling: float = 0.5
     """A history of n purchases is summed and divided by n to this power."""
+    components: int = 3
+    """Of a customer. 3: shared, offline, online; 2: without shared; 4: also what they bought in
+    both channels. A release takes 3."""
+    attention: AttentionName = "softmax"
+    """How the logits e become weights. ``softmax`` over the components, ``sigmoid`` of each, or
+    ``learned``: softmax of b_{c,k} alone, the same for all customers and items; ``none``: all
+    components weigh the same."""
+    attributes: bool = True
+    """Whether items are also what their attributes say."""
     shared_start: float = 2.0
     """b_{c,shared} before training: attention starts biased towards the shared component."""
     neighbours: int = 128
@@ -59,6 +69,8 @@ class SplitConfig:
     """Last UTC days, kept for ``evaluate``; 0 to train on everything."""
     min_interactions: int = 5
     """k of the k-core over training purchases, for customers and items."""
+    held_out: float = 0.0
+    """Share of the customers that the model never sees, to measure how it serves newcomers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class TrainingConfig:
     """Epochs without a better validation NDCG before stopping."""
     hold_out: HoldOut = field(default_factory=HoldOut)
     """For the history encoder."""
+    item_dropout: float = 0.1
+    """Share of the items that are, for one step, only what their attributes say."""
     threads: int = 2
     """CPU threads; part of the run, since another number rounds sums differently."""
 

@@ -54,6 +54,8 @@ class Evaluation:
     """As ``whole``, but only items that nobody bought in training are targets."""
     new_customers: Protocol | None
     """As ``whole``, of the customers outside the vocabulary alone."""
+    held_out: Protocol | None
+    """As the main figures, of the customers that the run held out of training. None without."""
     cold: dict[str, dict[str, int]]
     """Per channel, test rows outside the main figures, by what is unknown about them."""
 
@@ -69,6 +71,7 @@ class Evaluation:
             "whole": self.whole and asdict(self.whole),
             "new_items": self.new_items and asdict(self.new_items),
             "new_customers": self.new_customers and asdict(self.new_customers),
+            "held_out": self.held_out and asdict(self.held_out),
         }
 
 
@@ -96,7 +99,7 @@ def evaluate(run: Run, *, k: int) -> Evaluation:
     main = _Slice(
         data.index, data.split.test, _popularities(data.index), ModelRanker(run.model, data.index)
     )
-    whole = new_items = new_customers = None
+    whole = new_items = new_customers = held_out = None
     if run.model.config.encoder == "history":
         everyone = data.everyone
         every = _Slice(
@@ -109,6 +112,9 @@ def evaluate(run: Run, *, k: int) -> Evaluation:
         whole = _protocol(every, k=k, new_only=True)
         new_items = _protocol(every, k=k, new_only=True, wanted=~everyone.known)
         new_customers = _protocol(strangers, k=k, new_only=True)
+        if run.config.split.held_out:
+            newcomers = replace(every, later=data.split.held_out)
+            held_out = _protocol(newcomers, k=k, new_only=True, listed=data.index.known)
     return Evaluation(
         k=k,
         new=_protocol(main, k=k, new_only=True, listed=data.index.known),
@@ -116,6 +122,7 @@ def evaluate(run: Run, *, k: int) -> Evaluation:
         whole=whole,
         new_items=new_items,
         new_customers=new_customers,
+        held_out=held_out,
         cold=data.split.cold,
     )
 
@@ -138,8 +145,9 @@ def _popularities(index: PurchaseIndex) -> dict[str, Ranker]:
 
 
 def _strangers(data: PreparedData) -> Purchases:
-    """Test purchases of customers outside the vocabulary."""
+    """Test purchases of customers outside the vocabulary who were not held out of it."""
     outside = ~np.isin(data.split.everyone_ids, data.split.vocabulary.customer_ids)
+    outside[data.split.held_out.customers] = False
     return data.split.everyone.test.where(outside[data.split.everyone.test.customers])
 
 

@@ -5,7 +5,6 @@ checkpoint holds weights, optimiser state and progress, so a run that was stoppe
 started again ends with the weights of one that ran through, to the bit.
 """
 
-import copy
 import math
 import signal
 import time
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +22,12 @@ from torch.optim import AdamW, Optimizer, SparseAdam
 
 from c2rec.runtime.errors import RunError
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.averaging import Average, sparse_weights
 from c2rec.train.batches import (
     PurchaseIndex,
     Rows,
     draw_negatives,
+    drop_items,
     epoch_batches,
     hold_out,
     whole,
@@ -38,7 +39,7 @@ from c2rec.train.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from c2rec.train.config import FULL_CATALOGUE, ObjectiveName, RunConfig, TrainingConfig
+from c2rec.train.config import RunConfig, TrainingConfig
 from c2rec.train.metrics import evaluate_channel
 from c2rec.train.model import C2Rec
 from c2rec.train.objectives import Candidates, batch_loss
@@ -50,6 +51,7 @@ from c2rec.train.run import (
     build_model,
     load_weights,
     model_tensors,
+    objective_of,
 )
 from c2rec.train.split import Purchases
 from c2rec.train.unknown import offset_unknown, settle_unknown
@@ -156,9 +158,9 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(True)
     model = build_model(config, data)
-    averaged = _averaged_copy(model)
+    average = Average(model, training.average_decay)
     optimizers = make_optimizers(model, training)
-    progress = _restore(folder / CHECKPOINT, model, averaged, optimizers)
+    progress = _restore(folder / CHECKPOINT, model, average, optimizers)
     if progress.best_epoch and not (folder / BEST).is_file():
         raise RunError(f"{folder}: has lost its {BEST}; begin anew with --restart")
     objective = objective_of(training, int(data.index.known.sum()))
@@ -195,6 +197,14 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
                         cumulative, training.negatives, seed=training.seed, epoch=epoch, step=step
                     )
                     candidates = Candidates(*drawn)
+                if training.item_dropout and model.attributes.shape[1]:
+                    model.dropped = drop_items(
+                        data.index.items,
+                        training.item_dropout,
+                        seed=training.seed,
+                        epoch=epoch,
+                        step=step,
+                    )
                 loss = batch_loss(
                     model,
                     histories,
@@ -214,26 +224,28 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
                     for optimizer in optimizers:
                         optimizer.zero_grad(set_to_none=True)
                     loss.total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+                    average.before_step()
+                    _decay_rows(model, training)
                     for optimizer in optimizers:
                         optimizer.step()
-                    if config.model.encoder == "table":
-                        _decay_customers(model, customers, training)
-                    progress.updates += 1
-                    _average(averaged, model, training.average_decay, progress.updates)
+                    average.after_step()
+                    progress.updates = average.updates
                 for name, term in {"loss": loss.total, **loss.terms}.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + term.item()
                 progress.step += 1
                 reporter.step(epoch + 1, progress.step, len(batches))
                 if stop.requested or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    _save(folder / CHECKPOINT, model, averaged, optimizers, progress)
+                    _save(folder / CHECKPOINT, model, average, optimizers, progress)
                     saved_at = time.monotonic()
                     if stop.requested:
                         raise Interrupted
 
-            log = _end_epoch(config, data, averaged, progress, len(batches))
+            model.dropped = None
+            average.settle()
+            log = _end_epoch(config, data, average.model, progress, len(batches))
             if log.best:
-                write_tensors(folder / BEST, averaged.state_dict(), {"epoch": log.epoch})
-            _save(folder / CHECKPOINT, model, averaged, optimizers, progress)
+                write_tensors(folder / BEST, average.model.state_dict(), {"epoch": log.epoch})
+            _save(folder / CHECKPOINT, model, average, optimizers, progress)
             saved_at = time.monotonic()
             reporter.epoch(log)
             if stop.requested and not progress.finished:
@@ -316,64 +328,35 @@ def _end_epoch(
     return log
 
 
-def objective_of(training: TrainingConfig, items: int) -> ObjectiveName:
-    """Decide what ``auto`` means for a catalogue."""
-    if training.objective == "auto":
-        return "softmax" if items <= FULL_CATALOGUE else "sampled-softmax"
-    return training.objective
-
-
 def make_optimizers(model: C2Rec, training: TrainingConfig) -> list[Optimizer]:
-    """AdamW for what every step uses; SparseAdam for the customers' rows, if there are any."""
-    decayed, plain, sparse = [], [], []
+    """AdamW for what every step uses whole, SparseAdam where a step uses some rows."""
+    rows = sparse_weights(model)
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        if name.startswith("customer_embedding"):
-            sparse.append(parameter)
-        elif name.endswith("bias") or name == "gain":
-            plain.append(parameter)
-        else:
-            decayed.append(parameter)
+        if parameter.requires_grad and name not in rows:
+            (decayed if _is_decayed(name) else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": training.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizers: list[Optimizer] = [AdamW(groups, lr=training.learning_rate)]
-    if sparse:
-        optimizers.append(SparseAdam(sparse, lr=training.learning_rate))
+    if rows:
+        optimizers.append(SparseAdam(list(rows.values()), lr=training.learning_rate))
     return optimizers
 
 
-def _decay_customers(model: C2Rec, customers: Rows, training: TrainingConfig) -> None:
-    """Decay the rows of this batch, as AdamW would; SparseAdam has no decay of its own."""
+def _is_decayed(name: str) -> bool:
+    return not ("bias" in name or name == "gain")
+
+
+def _decay_rows(model: C2Rec, training: TrainingConfig) -> None:
+    """Decay the rows of this step, as AdamW would; SparseAdam has no decay of its own."""
     with torch.no_grad():
-        rows = torch.from_numpy(customers)
-        model.customer_embedding.weight[rows] *= 1 - training.learning_rate * training.weight_decay
-
-
-def _averaged_copy(model: C2Rec) -> C2Rec:
-    """Make the model that is validated and kept: a moving average of the trained one's weights.
-
-    A table of customers can't be averaged at a cost that doesn't grow with their number; a model
-    with one is kept as it is.
-    """
-    if model.config.encoder == "table":
-        return model
-    averaged = copy.deepcopy(model).eval()
-    return averaged.requires_grad_(requires_grad=False)
-
-
-def _average(averaged: C2Rec, model: C2Rec, decay: float, updates: int) -> None:
-    """Move the average towards the model after a step (Polyak and Juditsky, 1992).
-
-    The decay starts small and grows with the number of updates, or else a short run would keep
-    mostly the random weights that it started from.
-    """
-    if averaged is model:
-        return
-    decay = min(decay, (1 + updates) / (10 + updates))
-    with torch.no_grad():
-        for mean, now in zip(averaged.parameters(), model.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)
+        for name, weight in sparse_weights(model).items():
+            if weight.grad is not None and _is_decayed(name):
+                rows = weight.grad.coalesce().indices()[0]
+                weight[rows] *= 1 - training.learning_rate * training.weight_decay
 
 
 def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
@@ -385,44 +368,37 @@ def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
 
 
 def _save(
-    path: Path, model: C2Rec, averaged: C2Rec, optimizers: list[Optimizer], progress: Progress
+    path: Path, model: C2Rec, average: Average, optimizers: list[Optimizer], progress: Progress
 ) -> None:
     tensors = optimizer_tensors(model, optimizers)
-    for prefix, each in (("model/", model), ("averaged/", averaged)):
-        if prefix == "model/" or each is not model:
-            tensors |= {prefix + name: tensor for name, tensor in each.state_dict().items()}
+    for prefix, each in (("model/", model.state_dict()), ("averaged/", average.tensors())):
+        tensors |= {prefix + name: tensor for name, tensor in each.items()}
     write_tensors(path, tensors, asdict(progress))
 
 
-def _restore(path: Path, model: C2Rec, averaged: C2Rec, optimizers: list[Optimizer]) -> Progress:
+def _restore(path: Path, model: C2Rec, average: Average, optimizers: list[Optimizer]) -> Progress:
     if not path.exists():
         return Progress()
     tensors, state = read_tensors(path)
     try:
-        return _load_checkpoint(path, tensors, state, model, averaged, optimizers)
+        logs = [EpochLog(**log) for log in state.pop("logs")]
+        progress = Progress(**state, logs=logs)
+        load_weights(model, _beginning(tensors, "model/"), path)
+        averaged = average.load(_beginning(tensors, "averaged/"), progress.updates)
+        if average.model is not model:
+            load_weights(average.model, averaged, path)
+        load_optimizers(model, optimizers, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: is damaged: {error}; begin anew with --restart") from error
+    return progress
 
 
-def _load_checkpoint(
-    path: Path,
-    tensors: dict[str, Tensor],
-    state: dict[str, Any],
-    model: C2Rec,
-    averaged: C2Rec,
-    optimizers: list[Optimizer],
-) -> Progress:
-    for prefix, each in (("model/", model), ("averaged/", averaged)):
-        if prefix == "model/" or each is not model:
-            weights = {
-                name.removeprefix(prefix): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-            load_weights(each, weights, path)
-    load_optimizers(model, optimizers, tensors)
-    logs = [EpochLog(**log) for log in state.pop("logs")]
-    return Progress(**state, logs=logs)
+def _beginning(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 @dataclass(slots=True)

@@ -55,47 +55,83 @@ class C2Rec(nn.Module):
         customers: customers in the vocabulary; only the table encoder stores a row for each.
         attributes: int64 (items, columns), rows of the attribute embedding, 0 for none.
         popularity: float32 (2, items), purchases per channel; where the item bias starts.
+        sparse: whether gradients hold only the rows of the items that a step uses.
     """
 
     def __init__(
-        self, config: ModelConfig, *, customers: int, attributes: Tensor, popularity: Tensor
+        self,
+        config: ModelConfig,
+        *,
+        customers: int,
+        attributes: Tensor,
+        popularity: Tensor,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
-        size = config.embedding_size
+        size, channels = config.embedding_size, len(CHANNELS)
+        if not config.attributes:
+            attributes = attributes[:, :0]
         items, values = len(attributes), int(attributes.max()) + 1 if attributes.numel() else 1
         self.attributes: Tensor
         self.attribute_scale: Tensor
         self.register_buffer("attributes", attributes, persistent=False)
         used = (attributes > 0).sum(1).clamp(min=1)  # (items,)
         self.register_buffer("attribute_scale", used.float().rsqrt()[:, None], persistent=False)
+        self.dropped: Tensor | None = None
+        """bool (items,): items that are what their attributes say alone, for one training step."""
 
-        self.item_embedding = nn.Embedding(items, size)
-        self.item_attribute = nn.Embedding(values, size, padding_idx=0)
+        def embedding(rows: int, width: int, padding: int | None = None) -> nn.Embedding:
+            return nn.Embedding(rows, width, padding_idx=padding, sparse=sparse)
+
+        self.item_embedding = embedding(items, size)
+        self.item_attribute = embedding(values, size, 0)
         if config.encoder == "history":
-            self.source_embedding = nn.Embedding(items, size)
-            self.source_attribute = nn.Embedding(values, size, padding_idx=0)
-            self.gain = nn.Parameter(torch.ones(len(COMPONENTS)))
+            self.source_embedding = embedding(items, size)
+            self.source_attribute = embedding(values, size, 0)
+            self.gain = nn.Parameter(torch.ones(self.components))
         else:
             # sparse: a step's gradient then holds the batch's customers, however many there are
-            self.customer_embedding = nn.Embedding(customers, len(COMPONENTS) * size, sparse=True)
-        for embedding in self.modules():
-            if isinstance(embedding, nn.Embedding):
-                nn.init.normal_(embedding.weight, std=0.1)
-                if embedding.padding_idx is not None:
-                    nn.init.zeros_(embedding.weight[embedding.padding_idx])
+            self.customer_embedding = nn.Embedding(customers, self.components * size, sparse=True)
+        for each in self.modules():
+            if isinstance(each, nn.Embedding):
+                nn.init.normal_(each.weight, std=0.1)
+                if each.padding_idx is not None:
+                    nn.init.zeros_(each.weight[each.padding_idx])
 
-        channels = len(CHANNELS)
         self.attention_weight = nn.Parameter(torch.randn(channels, size, size) * 0.01)
-        start = torch.tensor([config.shared_start, 0.0, 0.0])
-        self.attention_bias = nn.Parameter(start.repeat(channels, 1))
-        self.attention_item_bias = nn.Parameter(torch.zeros(channels, len(COMPONENTS), items))
+        self.attention_bias = nn.Parameter(torch.zeros(channels, self.components))
+        self.attention_item_bias = embedding(items, channels * self.components)
+        """(items, 2 K): b_{c,v,k}, channel by channel."""
+        self.item_bias = embedding(items, channels)
+        """(items, 2): b_{c,v}."""
         log_popularity = torch.log1p(popularity)
-        self.item_bias = nn.Parameter(log_popularity - log_popularity.mean(1, keepdim=True))
-        self.pair_class = nn.Linear(len(COMPONENTS) * size, 3)
+        with torch.no_grad():
+            self.attention_bias[:, 0] = config.shared_start
+            self.attention_item_bias.weight.zero_()
+            self.item_bias.weight.copy_((log_popularity - log_popularity.mean(1, keepdim=True)).T)
+        self._freeze_attention()
+        self.pair_class = nn.Linear(self.components * size, 3)
         nn.init.zeros_(self.pair_class.weight)
         self.neighbours: Neighbours | None = None
         """Set after training, by ``blend``."""
+
+    def _freeze_attention(self) -> None:
+        """Hold at 0 the parts of the logit that the kind of attention has no use for."""
+        frozen = {
+            "softmax": [],
+            "sigmoid": [],
+            "learned": [self.attention_weight, self.attention_item_bias.weight],
+            "none": [self.attention_weight, self.attention_item_bias.weight, self.attention_bias],
+        }[self.config.attention]
+        for parameter in frozen:
+            nn.init.zeros_(parameter)
+            parameter.requires_grad = False
+
+    @property
+    def components(self) -> int:
+        """K, vectors per customer: with 2 components the shared one is there but never asked."""
+        return max(self.config.components, len(COMPONENTS))
 
     @property
     def items(self) -> int:
@@ -104,44 +140,64 @@ class C2Rec(nn.Module):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Item embeddings y of int64 (n,) item rows: float32 (n, d)."""
-        vectors: Tensor = self.item_embedding(items) + self._attributes_of(
-            items, self.item_attribute
-        )
-        return vectors
+        return self._vectors(items, self.item_embedding, self.item_attribute)
 
     def source_vectors(self, items: Tensor) -> Tensor:
         """What int64 (n,) item rows add to a history, z: float32 (n, d)."""
-        vectors: Tensor = self.source_embedding(items) + self._attributes_of(
-            items, self.source_attribute
-        )
-        return vectors
+        return self._vectors(items, self.source_embedding, self.source_attribute)
 
-    def _attributes_of(self, items: Tensor, embedding: nn.Embedding) -> Tensor:
-        rows = embedding(self.attributes[items])  # (n, columns, d)
-        summed: Tensor = rows.sum(1) * self.attribute_scale[items]  # (n, d)
-        return summed
+    def _vectors(self, items: Tensor, own: nn.Embedding, attribute: nn.Embedding) -> Tensor:
+        vectors: Tensor = own(items)  # (n, d)
+        if self.dropped is not None:
+            vectors = vectors * ~self.dropped[items, None]
+        if self.attributes.shape[1] == 0:
+            return vectors
+        summed = nn.functional.embedding_bag(
+            self.attributes[items],
+            attribute.weight,
+            mode="sum",
+            sparse=attribute.sparse,
+            padding_idx=attribute.padding_idx,
+        )
+        return vectors + summed * self.attribute_scale[items]
 
     def encode(self, histories: Histories) -> tuple[Tensor, Tensor]:
         """Embed a batch of customers.
 
         Returns:
-            float32 (batch, 3, d) components, and bool (batch, 3), which of them have data.
+            float32 (batch, K, d) components, and bool (batch, K), which of them have data.
         """
         counts = torch.cat([histories.counts.sum(1, keepdim=True), histories.counts], 1)  # (b, 3)
+        in_both = None
+        if self.config.components > len(COMPONENTS):
+            in_both = self._in_both(histories)
+            owners = torch.repeat_interleave(histories.counts.sum(1))[in_both]
+            counts = torch.cat([counts, owners.bincount(minlength=len(counts))[:, None]], 1)
+        has = counts > 0
+        if self.config.components < len(COMPONENTS):
+            has[:, 0] = False
         if self.config.encoder == "table":
-            rows = self.customer_embedding(histories.customers)  # (b, 3 d)
-            return rows.reshape(len(rows), len(COMPONENTS), -1), counts > 0  # (b, 3, d)
+            rows = self.customer_embedding(histories.customers)  # (b, K d)
+            return rows.reshape(len(rows), self.components, -1), has
         distinct, inverse = torch.unique(histories.items, return_inverse=True)
-        bag_sizes = histories.counts.flatten()  # (2 b,)
-        bags = nn.functional.embedding_bag(
-            inverse,
-            self.source_vectors(distinct),
-            offsets=bag_sizes.cumsum(0) - bag_sizes,
-            mode="sum",
-        ).reshape(*histories.counts.shape, -1)  # (b, 2, d)
-        sums = torch.cat([bags.sum(1, keepdim=True), bags], 1)  # (b, 3, d)
-        norm = counts.clamp(min=1).float() ** self.config.pooling  # (b, 3)
-        return sums * (self.gain / norm)[..., None], counts > 0
+        sources = self.source_vectors(distinct)  # (distinct, d)
+        bags = _sums(sources, inverse, histories.counts.flatten())
+        bags = bags.reshape(*histories.counts.shape, -1)  # (b, 2, d)
+        parts = [bags.sum(1, keepdim=True), bags]
+        if in_both is not None:
+            parts.append(_sums(sources, inverse[in_both], counts[:, -1])[:, None])
+        sums = torch.cat(parts, 1)  # (b, K, d)
+        norm = counts.clamp(min=1).float() ** self.config.pooling  # (b, K)
+        return sums * (self.gain / norm)[..., None], has
+
+    def _in_both(self, histories: Histories) -> Tensor:
+        """Find purchases of items bought in both channels, each pair once: bool (purchases,)."""
+        owners = torch.repeat_interleave(histories.counts.sum(1))
+        pairs = owners * self.items + histories.items
+        _, inverse, times = torch.unique(pairs, return_inverse=True, return_counts=True)
+        bags = torch.repeat_interleave(histories.counts.flatten())
+        found: Tensor = (times[inverse] > 1) & (bags % len(CHANNELS) == 0)
+        return found
 
     def score(
         self, components: Tensor, has: Tensor, channel: int, items: Tensor
@@ -149,25 +205,27 @@ class C2Rec(nn.Module):
         """Score items for a batch of customers in one channel.
 
         Args:
-            components: float32 (batch, 3, d), from ``encode``.
-            has: bool (batch, 3), which components have data.
+            components: float32 (batch, K, d), from ``encode``.
+            has: bool (batch, K), which components have data.
             channel: row of ``CHANNELS``.
             items: int64 (n,) item rows.
 
         Returns:
-            float32 (batch, n) scores s, and float32 (batch, 3, n) attention α, 0 where a
+            float32 (batch, n) scores s, and float32 (batch, K, n) attention α, 0 where a
             component has no data.
         """
         vectors = self.item_vectors(items)  # (n, d)
-        turned = components @ self.attention_weight[channel]  # (b, 3, d)
+        turned = components @ self.attention_weight[channel]  # (b, K, d)
         turned = turned / self.config.embedding_size**0.5
-        logits = turned @ vectors.T  # (b, 3, n)
+        logits = turned @ vectors.T  # (b, K, n)
         logits = logits + self.attention_bias[channel][:, None]
-        logits = logits + self.attention_item_bias[channel][:, items]
+        item_biases = self.attention_item_bias(items).unflatten(1, (len(CHANNELS), -1))  # (n, 2, K)
+        logits = logits + item_biases[:, channel].T
         logits = logits.masked_fill(~has[..., None], _MASKED)
-        attention = logits.softmax(1) * has[..., None]  # (b, 3, n)
-        affinities = components @ vectors.T  # (b, 3, n)
-        return (attention * affinities).sum(1) + self.item_bias[channel, items], attention
+        weights = logits.sigmoid() if self.config.attention == "sigmoid" else logits.softmax(1)
+        attention = weights * has[..., None]  # (b, K, n)
+        affinities = components @ vectors.T  # (b, K, n)
+        return (attention * affinities).sum(1) + self.item_bias(items)[:, channel], attention
 
     def neighbour_scores(self, histories: Histories, channel: int) -> Tensor:
         """What the items bought add to every item's score: mean over them of their rows of B_c.
@@ -196,15 +254,21 @@ class C2Rec(nn.Module):
     def classify(self, components: Tensor, items: Tensor) -> Tensor:
         """Logits of (both channels, offline only, online only) for pairs of customer and item.
 
-        The form is ours: linear in the three element-wise products x_k ∘ y.
+        The form is ours: linear in the element-wise products x_k ∘ y.
 
         Args:
-            components: float32 (pairs, 3, d).
+            components: float32 (pairs, K, d).
             items: int64 (pairs,).
 
         Returns:
             float32 (pairs, 3).
         """
-        products = components * self.item_vectors(items)[:, None]  # (pairs, 3, d)
+        products = components * self.item_vectors(items)[:, None]  # (pairs, K, d)
         logits: Tensor = self.pair_class(products.flatten(1))  # (pairs, 3)
         return logits
+
+
+def _sums(vectors: Tensor, rows: Tensor, sizes: Tensor) -> Tensor:
+    """Add up vectors bag by bag: (bags, d)."""
+    offsets = sizes.cumsum(0) - sizes
+    return nn.functional.embedding_bag(rows, vectors, offsets=offsets, mode="sum")

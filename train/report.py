@@ -104,6 +104,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
             *_slice_lines("Everybody, and the whole catalogue:", evaluation.whole, k),
             *_slice_lines("Items that nobody bought in training:", evaluation.new_items, k),
             *_slice_lines("Customers outside training:", evaluation.new_customers, k),
+            *_slice_lines("Customers held out of training:", evaluation.held_out, k),
             "",
             "Test rows outside the first two tables (customer or item unknown to training):",
             *table(["channel", *(name.replace("_", " ") for name in first)], cold),

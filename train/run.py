@@ -27,7 +27,15 @@ from c2rec.runtime.errors import DataError, RunError
 from c2rec.train.attributes import attribute_rows
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.checkpoint import read_tensors
-from c2rec.train.config import RunConfig, SplitConfig, parse_blend, read_config
+from c2rec.train.config import (
+    FULL_CATALOGUE,
+    ObjectiveName,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+    parse_blend,
+    read_config,
+)
 from c2rec.train.model import C2Rec, Neighbours
 from c2rec.train.split import Split, split
 from c2rec.train.transactions import Dataset, read_dataset
@@ -92,6 +100,7 @@ def prepare(dataset: Dataset, config: SplitConfig) -> PreparedData:
         test_days=config.test_days,
         valid_days=config.valid_days,
         min_interactions=config.min_interactions,
+        held_out=config.held_out,
     )
     vocabulary = parts.vocabulary
     index = PurchaseIndex(
@@ -108,6 +117,13 @@ def prepare(dataset: Dataset, config: SplitConfig) -> PreparedData:
     return PreparedData(dataset, parts, index, everyone, attributes)
 
 
+def objective_of(training: TrainingConfig, items: int) -> ObjectiveName:
+    """Decide what ``auto`` means for so many items to train on."""
+    if training.objective == "auto":
+        return "softmax" if items <= FULL_CATALOGUE else "sampled-softmax"
+    return training.objective
+
+
 def build_model(config: RunConfig, data: PreparedData) -> C2Rec:
     """Make the model with its starting weights, which depend on the seed alone."""
     torch.manual_seed(config.training.seed)
@@ -120,6 +136,7 @@ def build_model(config: RunConfig, data: PreparedData) -> C2Rec:
         customers=data.index.customers,
         attributes=data.attributes,
         popularity=popularity,
+        sparse=objective_of(config.training, int(data.index.known.sum())) != "softmax",
     )
 
 
@@ -178,7 +195,7 @@ def refit_config(run: Path, data: str, fingerprint: str) -> RunConfig:
     return RunConfig(
         data,
         fingerprint,
-        replace(config.split, valid_days=0, test_days=0),
+        replace(config.split, valid_days=0, test_days=0, held_out=0.0),
         config.model,
         replace(config.training, epochs=state["epoch"]),
         blend,

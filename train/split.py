@@ -77,12 +77,21 @@ class Split:
     """All customers of the data, ascending by code point."""
     everyone: Periods
     """Without a k-core, of all customers; rows of ``everyone_ids``."""
+    held_out: Purchases
+    """Test purchases of the customers held out of training; rows of ``everyone_ids``."""
     cold: dict[str, dict[str, int]]
     """Per channel: ``rows`` of the test period, and how many of them are left out for an
     ``unknown_customer``, an ``unknown_item`` or ``unknown_both``."""
 
 
-def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions: int) -> Split:
+def split(
+    dataset: Dataset,
+    *,
+    test_days: int,
+    valid_days: int,
+    min_interactions: int,
+    held_out: float = 0.0,
+) -> Split:
     """Divide a dataset by date.
 
     Args:
@@ -91,6 +100,8 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
         valid_days: days before them for validation; 0 for none.
         min_interactions: k of the k-core. It looks at training alone and counts distinct
             (customer, item, channel).
+        held_out: share of the customers of the k-core to keep out of the vocabulary, from 0 to
+            below 1; the same ones in every run on the same data.
 
     Raises:
         DataError: training, one of its channels, or a validation period asked for is empty.
@@ -114,6 +125,7 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
             f"no training purchase is left: none of the {train.height} is of a customer and an "
             f"item with at least {min_interactions}; lower --min-interactions or add data"
         )
+    kept, held_out_ids = _hold_out(kept, held_out)
     for name in CHANNELS:
         if kept.filter(pl.col("channel") == name).height == 0:
             raise DataError(
@@ -139,13 +151,16 @@ def split(dataset: Dataset, *, test_days: int, valid_days: int, min_interactions
         )
     everyone = Vocabulary(sorted(rows["customer_id"].unique().to_list()), catalogue)
     valid, test = _distinct(valid_rows), _distinct(test_rows)
+    periods = Periods(*(_number(period, everyone) for period in (train, valid, test)))
+    is_held_out = np.isin(everyone.customer_ids, held_out_ids)
     return Split(
         vocabulary,
         _number(kept, vocabulary),
         _number(valid, vocabulary),
         _number(test, vocabulary),
         everyone.customer_ids,
-        Periods(*(_number(period, everyone) for period in (train, valid, test))),
+        periods,
+        periods.test.where(is_held_out[periods.test.customers]),
         _cold(test_rows, trained),
     )
 
@@ -161,6 +176,15 @@ def k_core(purchases: pl.DataFrame, k: int) -> pl.DataFrame:
         if enough.all():
             return purchases[kept]
         kept = kept[enough]
+
+
+def _hold_out(purchases: pl.DataFrame, share: float) -> tuple[pl.DataFrame, list[str]]:
+    """Take out a share of the customers, drawn with a fixed seed; at least one is left."""
+    customers = sorted(purchases["customer_id"].unique().to_list())
+    order = np.random.default_rng(0).permutation(len(customers))
+    taken = sorted(customers[place] for place in order[: int(share * len(customers))])
+    is_taken = pl.col("customer_id").is_in(pl.Series(taken, dtype=pl.String).implode())
+    return purchases.filter(~is_taken), taken
 
 
 def _codes(ids: pl.Series) -> npt.NDArray[np.int64]:

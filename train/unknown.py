@@ -74,8 +74,8 @@ def offset_unknown(
             weights = blend.offline if channel == 0 else blend.online
             if later is not None and blend.search and model.config.encoder == "history":
                 weights = _choose(model, everyone, later, channel, weights, rare, new)
-            model.item_bias[channel, torch.from_numpy(rare)] += weights.rare
-            model.item_bias[channel, torch.from_numpy(new)] += weights.new
+            model.item_bias.weight[torch.from_numpy(rare), channel] += weights.rare
+            model.item_bias.weight[torch.from_numpy(new), channel] += weights.new
             chosen.append(weights)
     return replace(blend, offline=chosen[0], online=chosen[1])
 
@@ -86,7 +86,7 @@ def _forget_untrained(model: C2Rec, unknown: torch.Tensor) -> None:
     used[model.attributes[~unknown].flatten()] = True
     model.item_embedding.weight[unknown] = 0
     model.item_attribute.weight[~used] = 0
-    model.attention_item_bias[:, :, unknown] = 0
+    model.attention_item_bias.weight[unknown] = 0
     if model.config.encoder == "history":
         model.source_embedding.weight[unknown] = 0
         model.source_attribute.weight[~used] = 0
@@ -99,11 +99,13 @@ def _predict_biases(model: C2Rec, unknown: npt.NDArray[np.bool_]) -> None:
     shape = (model.items, model.item_attribute.num_embeddings)
     has = sp.csr_matrix((np.ones(len(rows)), (rows, attributes[rows, columns])), shape=shape)
     for channel in range(len(CHANNELS)):
-        bias = model.item_bias[channel].double().numpy()
+        bias = model.item_bias.weight[:, channel].double().numpy()
         mean = bias[~unknown].mean()
         solved = lsmr(has[~unknown], bias[~unknown] - mean, damp=RIDGE**0.5)
         predicted = mean + has[unknown] @ solved[0]
-        model.item_bias[channel, torch.from_numpy(unknown)] = torch.from_numpy(predicted).float()
+        model.item_bias.weight[torch.from_numpy(unknown), channel] = torch.from_numpy(
+            predicted
+        ).float()
 
 
 def _choose(

@@ -12,6 +12,7 @@ from c2rec.runtime.errors import DataError, RunError
 from c2rec.train.commands.options import FOLDER, MODEL_DEFAULTS, SPLIT, TRAINING, Finite
 from c2rec.train.config import (
     CONFIG,
+    AttentionName,
     EncoderName,
     ModelConfig,
     ObjectiveChoice,
@@ -46,6 +47,12 @@ from c2rec.train.config import (
     help="Customers and items with fewer training purchases are left out.",
 )
 @click.option(
+    "--held-out",
+    type=Finite(0, 0.9),
+    default=SPLIT.held_out,
+    help="Share of the customers to keep from the model, to see how it serves newcomers.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=TRAINING.seed,
@@ -68,6 +75,29 @@ from c2rec.train.config import (
     type=click.IntRange(1, 4096),
     default=MODEL_DEFAULTS.embedding_size,
     help="d, of every embedding.",
+)
+@click.option(
+    "--components",
+    type=click.Choice(["2", "3", "4"]),
+    default=str(MODEL_DEFAULTS.components),
+    help="3: shared, offline and online taste; 2 and 4 are for experiments.",
+)
+@click.option(
+    "--attention",
+    type=click.Choice(get_args(AttentionName)),
+    default=MODEL_DEFAULTS.attention,
+    help="How a customer's components are weighed for each item.",
+)
+@click.option(
+    "--attributes/--no-attributes",
+    default=MODEL_DEFAULTS.attributes,
+    help="Whether to learn from the items' columns too.",
+)
+@click.option(
+    "--item-dropout",
+    type=Finite(0, 1, max_open=True),
+    default=TRAINING.item_dropout,
+    help="Share of the items that are only their attributes in a step; helps new items.",
 )
 @click.option(
     "--neighbours",
@@ -136,10 +166,15 @@ def fit(
     valid_days: int,
     test_days: int,
     min_interactions: int,
+    held_out: float,
     seed: int,
     encoder: EncoderName,
     objective: ObjectiveChoice,
     embedding_size: int,
+    components: str,
+    attention: AttentionName,
+    attributes: bool,
+    item_dropout: float,
     neighbours: int,
     learning_rate: float,
     weight_decay: float,
@@ -173,14 +208,20 @@ def fit(
         config = RunConfig(
             data=str(data.resolve()),
             fingerprint=dataset.fingerprint,
-            split=SplitConfig(valid_days, test_days, min_interactions),
+            split=SplitConfig(valid_days, test_days, min_interactions, held_out),
             model=ModelConfig(
-                encoder=encoder, embedding_size=embedding_size, neighbours=neighbours
+                encoder=encoder,
+                embedding_size=embedding_size,
+                components=int(components),
+                attention=attention,
+                attributes=attributes,
+                neighbours=neighbours,
             ),
             training=TrainingConfig(
                 seed=seed,
                 objective=objective,
                 negatives=negatives,
+                item_dropout=item_dropout,
                 class_weight=class_weight,
                 attention_weight=attention_weight,
                 learning_rate=learning_rate,
