@@ -17,6 +17,7 @@ import pytest
 
 from c2rec.runtime.errors import DataError, RunError
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.ablations import ablations
 from c2rec.train.baselines.bitgcf import BiTGCF
 from c2rec.train.baselines.cmf import CMF
 from c2rec.train.baselines.deepapf import DeepAPF
@@ -774,3 +775,45 @@ def test_ctrl_c_ends_the_command_and_the_same_command_goes_on(
     assert err.endswith("Stopped; run the same command again to go on.\n")
     assert "Traceback" not in err
     assert call(monkeypatch, *arguments) == 0
+
+
+# --- ablations
+
+
+def test_every_part_that_can_be_taken_out_is(dataset: Dataset) -> None:
+    full = variant(dataset).config
+    found = list(ablations(full))
+    assert len({each.name for each in found}) == len(found)
+    assert all(each.meaning for each in found)
+    assert all(each.config != full for each in found)
+    assert len({repr(each.config) for each in found}) == len(found), "no two are the same"
+    assert all(each.config.split == full.split for each in found)
+
+
+def test_a_variant_is_compared_with_the_first_on_the_same_customers(
+    dataset: Dataset, folder: Path, tmp_path: Path, cheap: dict[str, list[Candidate]]
+) -> None:
+    ours = variant(dataset, str(folder))
+    names = ("c2rec no attention", "c2rec attention alone, 2 components")
+    others = [each for each in ablations(ours.config) if each.name in names]
+    found = compare(
+        dataset,
+        tmp_path / "out",
+        [ours, *others],
+        {"popularity": cheap["popularity"]},
+        seeds=1,
+        rolling=1,
+        k=10,
+        restart=False,
+        reporter=Recorder(),
+    )
+    assert list(found.models) == ["c2rec", *names, "popularity"]
+    document = json.loads(json.dumps(found.document()))
+    for name in names:
+        for channel in CHANNELS:
+            theirs, base = found.models[name][channel], found.models["c2rec"][channel]
+            assert theirs["customers"] == base["customers"]
+            mean = document["ablations"][name][channel]["ndcg"]["mean"]
+            assert mean == pytest.approx((theirs["ndcg"] or 0) / (base["ndcg"] or 1) - 1)
+        assert document["ablations"][name]["meaning"] in comparison_text(found)
+    assert set(found.best_baseline.values()) == {"popularity"}, "a variant is no baseline"

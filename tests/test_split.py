@@ -233,6 +233,26 @@ def test_ids_are_ordered_by_code_point() -> None:
     assert parts.train.items.tolist() == [row for row in range(len(ids)) for _ in range(2)]
 
 
+def test_held_out_customers_are_in_no_training_and_have_their_test_purchases_kept() -> None:
+    rows: list[Row] = [
+        (f"c{customer}", f"i{item}", channel, day)
+        for customer in range(10)
+        for item in range(3)
+        for channel in ("offline", "online")
+        for day in (0, 9)
+    ]
+    whole = split(dataset(rows), test_days=1, valid_days=0, min_interactions=2)
+    parts = split(dataset(rows), test_days=1, valid_days=0, min_interactions=2, held_out=0.3)
+    out = {parts.everyone_ids[row] for row in parts.held_out.customers}
+    assert len(out) == 3
+    assert set(parts.vocabulary.customer_ids) == set(whole.vocabulary.customer_ids) - out
+    assert len(parts.held_out.items) == 3 * 3 * 2
+    assert len(parts.everyone.train.items) == len(whole.everyone.train.items)
+    again = split(dataset(rows), test_days=1, valid_days=0, min_interactions=2, held_out=0.3)
+    assert again.vocabulary == parts.vocabulary
+    assert len(whole.held_out.items) == 0
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("valid_days", "test_days", "expected"),

@@ -10,12 +10,11 @@ import torch
 from c2rec.export.bundle import attention_bias, write_bundle
 from c2rec.export.graph import scorer_graph
 from c2rec.runtime.errors import ReleaseError
-from c2rec.train.config import AttentionName, ModelConfig
+from c2rec.train.config import AttentionName, ModelConfig, TrainingConfig
 from c2rec.train.loop import make_optimizers
-from c2rec.train.config import TrainingConfig
 from c2rec.train.model import C2Rec, Histories
-from tests.test_export import run as run  # noqa: PLC0414 - a fixture
-from tests.test_export import Run
+from c2rec.train.run import Run
+from tests.test_export import run as run
 
 ITEMS, SIZE = 7, 4
 HISTORIES = Histories(  # customer 0 bought 1 and 2 in both channels, customer 1 nothing twice
@@ -36,7 +35,7 @@ def model_of(*, attention: AttentionName = "softmax", components: int = 3) -> C2
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter))
     return model.requires_grad_(requires_grad=False)
 
 

@@ -7,6 +7,7 @@ epoch.
 """
 
 import copy
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +105,7 @@ class Average:
         def total(step: npt.ArrayLike) -> npt.NDArray[np.float64]:
             warm = np.minimum(step, self._warm_steps)
             logs: npt.NDArray[np.float64] = self._logs[warm]
-            return logs + (np.asarray(step) - warm) * np.log(self._decay)
+            return logs + (np.asarray(step, np.float64) - warm) * math.log(self._decay)
 
         decays: npt.NDArray[np.float64] = np.exp(total(last) - total(first))
         return decays

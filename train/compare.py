@@ -128,6 +128,7 @@ def compare(
                 for name, each in (models | chosen).items()
             },
             ours=variants[0].name,
+            meanings={each.name: each.meaning for each in variants[1:]},
             baselines=list(baselines),
             k=k,
             seeds=seeds,

@@ -41,6 +41,10 @@ class Comparison:
     """Per channel, by validation."""
     uplift: dict[str, dict[str, Uplift]]
     """Of the first variant over the best baseline, per channel and metric."""
+    ablations: dict[str, dict[str, dict[str, Uplift]]]
+    """Of every other variant over the first, per variant, channel and metric."""
+    meanings: dict[str, str]
+    """How each variant differs from the first."""
     settings: dict[str, dict[str, dict[str, Any] | None]]
     """Per model and channel."""
     validation: dict[str, dict[str, float | None]]
@@ -62,6 +66,14 @@ class Comparison:
                 channel: {metric: each.document() for metric, each in metrics.items()}
                 for channel, metrics in self.uplift.items()
             },
+            "ablations": {
+                name: {"meaning": self.meanings[name]}
+                | {
+                    channel: {metric: each.document() for metric, each in metrics.items()}
+                    for channel, metrics in channels.items()
+                }
+                for name, channels in self.ablations.items()
+            },
             "settings": self.settings,
             "validation": self.validation,
         }
@@ -72,6 +84,7 @@ def put_together(
     settings: dict[str, dict[str, dict[str, Any] | None]],
     *,
     ours: str,
+    meanings: Mapping[str, str],
     baselines: Sequence[str],
     k: int,
     seeds: int,
@@ -85,6 +98,7 @@ def put_together(
             none though there should be, or None where nothing can be measured.
         settings: per model and channel.
         ours: the model whose uplift is told.
+        meanings: how its other variants differ, by name.
         baselines: what it may be compared with.
         k: length of the lists.
         seeds: how many.
@@ -126,6 +140,13 @@ def put_together(
         },
         best_baseline=best,
         uplift=uplifts,
+        ablations={
+            name: {
+                each: _uplifts(known[name][c], known[ours][c]) for c, each in enumerate(CHANNELS)
+            }
+            for name in meanings
+        },
+        meanings=dict(meanings),
         settings=settings,
         validation={
             name: {

@@ -87,6 +87,10 @@ class TrainingConfig:
     """λ_cls."""
     attention_weight: float = 0.01
     """λ_attn."""
+    offline_weight: float = 1.0
+    """Of L_off; 0 leaves the term out."""
+    online_weight: float = 1.0
+    """Of L_on; 0 leaves the term out."""
     learning_rate: float = 0.003
     """Of AdamW."""
     weight_decay: float = 0.05
@@ -101,7 +105,7 @@ class TrainingConfig:
     """Epochs without a better validation NDCG before stopping."""
     hold_out: HoldOut = field(default_factory=HoldOut)
     """For the history encoder."""
-    item_dropout: float = 0.1
+    item_dropout: float = 0.0
     """Share of the items that are, for one step, only what their attributes say."""
     threads: int = 2
     """CPU threads; part of the run, since another number rounds sums differently."""

@@ -213,6 +213,7 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
                     objective=objective,
                     class_weight=training.class_weight,
                     attention_weight=training.attention_weight,
+                    channel_weights=(training.offline_weight, training.online_weight),
                 )
                 value = loss.total.item()
                 if not math.isfinite(value):

@@ -52,6 +52,7 @@ def batch_loss(
     objective: ObjectiveName,
     class_weight: float,
     attention_weight: float,
+    channel_weights: tuple[float, float] = (1.0, 1.0),
 ) -> Loss:
     """Score one batch and weigh the four terms.
 
@@ -77,7 +78,7 @@ def batch_loss(
             positive, alpha = scores[rows, column], attention[rows, :, column]
             loss = _rank(scores[:, len(distinct) :], rows, positive, items, candidates, objective)
         terms[name] = loss
-        total = total + loss
+        total = total + channel_weights[channel] * loss
         if class_weight == 0 and attention_weight == 0:
             continue
         # 0 is both channels or shared, 1 offline, 2 online: one label serves both terms

@@ -184,8 +184,29 @@ def comparison_text(comparison: Comparison) -> str:
             *table(["", *metrics.values()], uplifts),
             *reasons,
             reading,
+            *_ablation_lines(comparison, metrics),
             *(["", *comparison.notes] if comparison.notes else []),
         ]
+    )
+
+
+def _ablation_lines(comparison: Comparison, metrics: dict[str, str]) -> Iterable[str]:
+    if not comparison.ablations:
+        return
+    channels = list(comparison.best_baseline)
+    ours, *_ = comparison.models
+    yield ""
+    yield f"Variants of {ours}, and what each gains or loses against it, with 95 % intervals:"
+    yield from table(
+        ["", *(f"{channel} {metrics['ndcg']}" for channel in channels), ""],
+        [
+            [
+                name,
+                *(_interval(of_channels[channel]["ndcg"]) for channel in channels),
+                f"({comparison.meanings[name]})",
+            ]
+            for name, of_channels in comparison.ablations.items()
+        ],
     )
 
 

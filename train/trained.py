@@ -28,6 +28,8 @@ class Variant:
 
     name: str
     config: RunConfig
+    meaning: str = ""
+    """How it differs from C2Rec as it is, in a few words."""
 
 
 Model: TypeAlias = Candidate | Variant
@@ -80,7 +82,7 @@ class Trained:
         return folder / f"window-{self.window.number}"
 
     def _slug(self) -> str:
-        return self.model.name.replace(" ", "-")
+        return self.model.name.replace(", ", " ").replace(" ", "-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ Such an item has no embedding of its own: y and z are what its attributes' value
 other items. Its bias is what those values predict: a ridge regression of the known items' biases
 on their attributes. Recent popularity, where there is any, counts as for every item. What that
 leaves open is how readily an item is bought that few or none have bought so far; two numbers per
-channel, one for rare items and one for new ones, are chosen on the validation period, by the
-NDCG@100 of the whole catalogue.
+channel, one for rare items and one for new ones, are chosen on the validation period over the
+whole catalogue: for rare items by NDCG@100, as the blend is, and for new ones by NDCG@10, which
+lets them into the lists that are shown until that costs something there.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +25,11 @@ from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec
 from c2rec.train.split import Purchases
 
+SHOWN = 10
+"""Length of a list that is shown."""
 RIDGE = 10.0
 """λ of the regression of biases on attributes: a value counts fully once many items share it."""
-OFFSETS = (-8.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+OFFSETS = (-8.0, -4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 """Ascending. At the lowest such an item comes last; of those that do equally well in the
 validation period the highest is taken, for an item that is never shown is never bought."""
 
@@ -127,18 +129,19 @@ def _choose(
     ]
     scores = np.concatenate(ranked)  # (n, items)
 
-    def reached(option: ChannelBlend) -> float:
+    def reached(option: ChannelBlend, k: int) -> float:
         offsets = np.float32(option.rare) * rare + np.float32(option.new) * new
-        return wanted.ndcg(scores + offsets.astype(np.float32), SEARCH_K)
+        return wanted.ndcg(scores + offsets.astype(np.float32), k)
 
     for _ in range(2):
-        weights = _highest([replace(weights, rare=offset) for offset in OFFSETS], reached)
-        weights = _highest([replace(weights, new=offset) for offset in OFFSETS], reached)
+        options = [replace(weights, rare=offset) for offset in OFFSETS]
+        weights = _highest(options, [reached(option, SEARCH_K) for option in options])
+        options = [replace(weights, new=offset) for offset in OFFSETS]
+        weights = _highest(options, [reached(option, SHOWN) for option in options])
     return weights
 
 
-def _highest(options: list[ChannelBlend], reached: Callable[[ChannelBlend], float]) -> ChannelBlend:
+def _highest(options: list[ChannelBlend], values: list[float]) -> ChannelBlend:
     """The last option that is not worth less than the best: an item never shown is never bought."""
-    values = [reached(option) for option in options]
     enough = max(values) * (1 - LEAST_GAIN)
     return [option for option, value in zip(options, values, strict=True) if value >= enough][-1]

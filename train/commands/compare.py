@@ -54,6 +54,9 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     help="Compare with this baseline only; can be given more than once.",
 )
 @click.option(
+    "--ablations", is_flag=True, help="Also train C2Rec with single parts taken out or exchanged."
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, 256),
     default=TRAINING.threads,
@@ -71,6 +74,7 @@ def compare(
     rolling: int,
     k: int,
     models: tuple[str, ...],
+    ablations: bool,
     threads: int,
     restart: bool,
     as_json: bool,
@@ -84,6 +88,7 @@ def compare(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in fit
     from c2rec.train import loop
+    from c2rec.train.ablations import ablations as variants_of
     from c2rec.train.baselines.settings import baselines
     from c2rec.train.compare import compare as measure
     from c2rec.train.report import ComparisonReporter, comparison_text
@@ -109,7 +114,7 @@ def compare(
         comparison = measure(
             dataset,
             out,
-            [Variant("c2rec", config)],
+            [Variant("c2rec", config), *(variants_of(config) if ablations else ())],
             {name: each for name, each in known.items() if not models or name in models},
             seeds=seeds,
             rolling=rolling,
