@@ -8,8 +8,8 @@ import torch
 
 from c2rec.train.averaging import Average, sparse_weights
 from c2rec.train.config import ModelConfig, TrainingConfig
-from c2rec.train.loop import _decay_rows, make_optimizers
 from c2rec.train.model import C2Rec, Histories
+from c2rec.train.steps import _decay_rows, make_optimizers
 
 ITEMS, SIZE = 9, 4
 ATTRIBUTES = torch.tensor([[1, 3], [2, 0], [1, 4], [0, 0], [2, 3], [1, 0], [2, 4], [0, 3], [1, 4]])

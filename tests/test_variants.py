@@ -11,9 +11,9 @@ from c2rec.export.bundle import attention_bias, write_bundle
 from c2rec.export.graph import scorer_graph
 from c2rec.runtime.errors import ReleaseError
 from c2rec.train.config import AttentionName, ModelConfig, TrainingConfig
-from c2rec.train.loop import make_optimizers
 from c2rec.train.model import C2Rec, Histories
 from c2rec.train.run import Run
+from c2rec.train.steps import make_optimizers
 from tests.test_export import run as run
 
 ITEMS, SIZE = 7, 4

@@ -86,10 +86,15 @@ class Average:
                     means[name][rows] = means[name][rows].lerp(weight[rows], share)
                     self._ages[name][rows] = self.updates
 
-    def settle(self) -> None:
-        """Bring all rows up to date."""
+    def settle(self) -> C2Rec:
+        """Bring all rows up to date.
+
+        Returns:
+            The averaged model.
+        """
         for name, ages in self._ages.items():
             self._catch_up(name, (ages < self.updates).nonzero()[:, 0])
+        return self.model
 
     def _catch_up(self, name: str, rows: Tensor) -> None:
         mean, now = self.model.get_parameter(name), self._sparse[name]

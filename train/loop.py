@@ -18,19 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer, SparseAdam
 
 from c2rec.runtime.errors import RunError
 from c2rec.runtime.records import CHANNELS
-from c2rec.train.averaging import Average, sparse_weights
 from c2rec.train.batches import (
     PurchaseIndex,
     Rows,
-    draw_negatives,
-    drop_items,
     epoch_batches,
-    hold_out,
-    whole,
 )
 from c2rec.train.blend import blend
 from c2rec.train.checkpoint import (
@@ -39,10 +33,9 @@ from c2rec.train.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from c2rec.train.config import RunConfig, TrainingConfig
+from c2rec.train.config import RunConfig
 from c2rec.train.metrics import evaluate_channel
 from c2rec.train.model import C2Rec
-from c2rec.train.objectives import Candidates, batch_loss
 from c2rec.train.run import (
     BEST,
     CHECKPOINT,
@@ -51,9 +44,8 @@ from c2rec.train.run import (
     build_model,
     load_weights,
     model_tensors,
-    objective_of,
 )
-from c2rec.train.split import Purchases
+from c2rec.train.steps import Trainer
 from c2rec.train.unknown import offset_unknown, settle_unknown
 
 CHECKPOINT_SECONDS = 60.0
@@ -158,14 +150,10 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
     torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(True)
     model = build_model(config, data)
-    average = Average(model, training.average_decay)
-    optimizers = make_optimizers(model, training)
-    progress = _restore(folder / CHECKPOINT, model, average, optimizers)
+    trainer = Trainer(model, data.index, training)
+    progress = _restore(folder / CHECKPOINT, trainer)
     if progress.best_epoch and not (folder / BEST).is_file():
         raise RunError(f"{folder}: has lost its {BEST}; begin anew with --restart")
-    objective = objective_of(training, int(data.index.known.sum()))
-    cumulative = _proposal(data.split.train, data.index.items)
-    catalogue = torch.from_numpy(np.flatnonzero(data.index.known))
     saved_at = time.monotonic()
 
     with _stop_signals() as stop:
@@ -179,74 +167,29 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
             )
             model.train()
             while progress.step < len(batches):
-                step, customers = progress.step, batches[progress.step]
-                if config.model.encoder == "table":
-                    histories, targets = whole(data.index, customers)
-                else:
-                    histories, targets = hold_out(
-                        data.index,
-                        customers,
-                        training.hold_out,
-                        seed=training.seed,
-                        epoch=epoch,
-                        step=step,
-                    )
-                candidates = Candidates(catalogue, None)
-                if objective != "softmax":
-                    drawn = draw_negatives(
-                        cumulative, training.negatives, seed=training.seed, epoch=epoch, step=step
-                    )
-                    candidates = Candidates(*drawn)
-                if training.item_dropout and model.attributes.shape[1]:
-                    model.dropped = drop_items(
-                        data.index.items,
-                        training.item_dropout,
-                        seed=training.seed,
-                        epoch=epoch,
-                        step=step,
-                    )
-                loss = batch_loss(
-                    model,
-                    histories,
-                    targets,
-                    candidates,
-                    objective=objective,
-                    class_weight=training.class_weight,
-                    attention_weight=training.attention_weight,
-                    channel_weights=(training.offline_weight, training.online_weight),
-                )
+                loss = trainer.step(epoch, progress.step, batches[progress.step])
                 value = loss.total.item()
                 if not math.isfinite(value):
                     raise RunError(
-                        f"the loss is {value} at epoch {epoch + 1}, step {step + 1}; "
+                        f"the loss is {value} at epoch {epoch + 1}, step {progress.step + 1}; "
                         f"try a --learning-rate below {training.learning_rate}"
                     )
-                if loss.total.requires_grad:  # a batch in which nothing was hidden teaches nothing
-                    for optimizer in optimizers:
-                        optimizer.zero_grad(set_to_none=True)
-                    loss.total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
-                    average.before_step()
-                    _decay_rows(model, training)
-                    for optimizer in optimizers:
-                        optimizer.step()
-                    average.after_step()
-                    progress.updates = average.updates
+                progress.updates = trainer.average.updates
                 for name, term in {"loss": loss.total, **loss.terms}.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + term.item()
                 progress.step += 1
                 reporter.step(epoch + 1, progress.step, len(batches))
                 if stop.requested or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    _save(folder / CHECKPOINT, model, average, optimizers, progress)
+                    _save(folder / CHECKPOINT, trainer, progress)
                     saved_at = time.monotonic()
                     if stop.requested:
                         raise Interrupted
 
-            model.dropped = None
-            average.settle()
-            log = _end_epoch(config, data, average.model, progress, len(batches))
+            averaged = trainer.average.settle()
+            log = _end_epoch(config, data, averaged, progress, len(batches))
             if log.best:
-                write_tensors(folder / BEST, average.model.state_dict(), {"epoch": log.epoch})
-            _save(folder / CHECKPOINT, model, average, optimizers, progress)
+                write_tensors(folder / BEST, averaged.state_dict(), {"epoch": log.epoch})
+            _save(folder / CHECKPOINT, trainer, progress)
             saved_at = time.monotonic()
             reporter.epoch(log)
             if stop.requested and not progress.finished:
@@ -329,66 +272,26 @@ def _end_epoch(
     return log
 
 
-def make_optimizers(model: C2Rec, training: TrainingConfig) -> list[Optimizer]:
-    """AdamW for what every step uses whole, SparseAdam where a step uses some rows."""
-    rows = sparse_weights(model)
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in rows:
-            (decayed if _is_decayed(name) else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimizers: list[Optimizer] = [AdamW(groups, lr=training.learning_rate)]
-    if rows:
-        optimizers.append(SparseAdam(list(rows.values()), lr=training.learning_rate))
-    return optimizers
-
-
-def _is_decayed(name: str) -> bool:
-    return not ("bias" in name or name == "gain")
-
-
-def _decay_rows(model: C2Rec, training: TrainingConfig) -> None:
-    """Decay the rows of this step, as AdamW would; SparseAdam has no decay of its own."""
-    with torch.no_grad():
-        for name, weight in sparse_weights(model).items():
-            if weight.grad is not None and _is_decayed(name):
-                rows = weight.grad.coalesce().indices()[0]
-                weight[rows] *= 1 - training.learning_rate * training.weight_decay
-
-
-def _proposal(purchases: Purchases, items: int) -> npt.NDArray[np.float64]:
-    """Cumulative chances of drawing each item that was bought: half uniform, half by popularity."""
-    popularity = np.bincount(purchases.items, minlength=items) / len(purchases.items)
-    cumulative = np.cumsum(0.5 * (popularity > 0) / (popularity > 0).sum() + 0.5 * popularity)
-    chances: npt.NDArray[np.float64] = cumulative / cumulative[-1]
-    return chances
-
-
-def _save(
-    path: Path, model: C2Rec, average: Average, optimizers: list[Optimizer], progress: Progress
-) -> None:
-    tensors = optimizer_tensors(model, optimizers)
-    for prefix, each in (("model/", model.state_dict()), ("averaged/", average.tensors())):
-        tensors |= {prefix + name: tensor for name, tensor in each.items()}
+def _save(path: Path, trainer: Trainer, progress: Progress) -> None:
+    tensors = optimizer_tensors(trainer.model, trainer.optimizers)
+    parts = (("model/", trainer.model.state_dict()), ("averaged/", trainer.average.tensors()))
+    for prefix, part in parts:
+        tensors |= {prefix + name: tensor for name, tensor in part.items()}
     write_tensors(path, tensors, asdict(progress))
 
 
-def _restore(path: Path, model: C2Rec, average: Average, optimizers: list[Optimizer]) -> Progress:
+def _restore(path: Path, trainer: Trainer) -> Progress:
     if not path.exists():
         return Progress()
     tensors, state = read_tensors(path)
     try:
         logs = [EpochLog(**log) for log in state.pop("logs")]
         progress = Progress(**state, logs=logs)
-        load_weights(model, _beginning(tensors, "model/"), path)
-        averaged = average.load(_beginning(tensors, "averaged/"), progress.updates)
-        if average.model is not model:
-            load_weights(average.model, averaged, path)
-        load_optimizers(model, optimizers, tensors)
+        load_weights(trainer.model, _beginning(tensors, "model/"), path)
+        averaged = trainer.average.load(_beginning(tensors, "averaged/"), progress.updates)
+        if trainer.average.model is not trainer.model:
+            load_weights(trainer.average.model, averaged, path)
+        load_optimizers(trainer.model, trainer.optimizers, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: is damaged: {error}; begin anew with --restart") from error
     return progress

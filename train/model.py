@@ -215,17 +215,51 @@ class C2Rec(nn.Module):
             component has no data.
         """
         vectors = self.item_vectors(items)  # (n, d)
-        turned = components @ self.attention_weight[channel]  # (b, K, d)
-        turned = turned / self.config.embedding_size**0.5
-        logits = turned @ vectors.T  # (b, K, n)
-        logits = logits + self.attention_bias[channel][:, None]
-        item_biases = self.attention_item_bias(items).unflatten(1, (len(CHANNELS), -1))  # (n, 2, K)
-        logits = logits + item_biases[:, channel].T
-        logits = logits.masked_fill(~has[..., None], _MASKED)
-        weights = logits.sigmoid() if self.config.attention == "sigmoid" else logits.softmax(1)
-        attention = weights * has[..., None]  # (b, K, n)
+        logits = self._turned(components, channel) @ vectors.T  # (b, K, n)
+        bias, logit_bias = self._biases(items, channel)
+        attention = self._weights(logits + logit_bias.T, has[..., None])  # (b, K, n)
         affinities = components @ vectors.T  # (b, K, n)
-        return (attention * affinities).sum(1) + self.item_bias(items)[:, channel], attention
+        return (attention * affinities).sum(1) + bias, attention
+
+    def score_pairs(
+        self, components: Tensor, has: Tensor, channel: int, rows: Tensor, items: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Score single pairs of a customer and an item in one channel.
+
+        Args:
+            components: float32 (batch, K, d), from ``encode``.
+            has: bool (batch, K).
+            channel: row of ``CHANNELS``.
+            rows: int64 (pairs,), the customer's row in the batch.
+            items: int64 (pairs,).
+
+        Returns:
+            float32 (pairs,) scores s and float32 (pairs, K) attention α.
+        """
+        vectors = self.item_vectors(items)[:, None]  # (pairs, 1, d)
+        logits = (self._turned(components, channel)[rows] * vectors).sum(2)  # (pairs, K)
+        bias, logit_bias = self._biases(items, channel)
+        attention = self._weights(logits + logit_bias, has[rows])  # (pairs, K)
+        affinities = (components[rows] * vectors).sum(2)  # (pairs, K)
+        return (attention * affinities).sum(1) + bias, attention
+
+    def _turned(self, components: Tensor, channel: int) -> Tensor:
+        """Apply W_c to the customers' side: W_cᵀ x / √d, (b, K, d)."""
+        turned: Tensor = components @ self.attention_weight[channel]
+        turned = turned / self.config.embedding_size**0.5
+        return turned
+
+    def _biases(self, items: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        """Look up b_{c,v}, (n,), and b_{c,k} + b_{c,v,k}, (n, K)."""
+        of_items = self.attention_item_bias(items).unflatten(1, (len(CHANNELS), -1))  # (n, 2, K)
+        logit_bias = self.attention_bias[channel] + of_items[:, channel]
+        return self.item_bias(items)[:, channel], logit_bias
+
+    def _weights(self, logits: Tensor, has: Tensor) -> Tensor:
+        """Turn logits (b, K, …) into attention."""
+        logits = logits.masked_fill(~has, _MASKED)
+        weights = logits.sigmoid() if self.config.attention == "sigmoid" else logits.softmax(1)
+        return weights * has
 
     def neighbour_scores(self, histories: Histories, channel: int) -> Tensor:
         """What the items bought add to every item's score: mean over them of their rows of B_c.

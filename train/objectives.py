@@ -23,6 +23,9 @@ from c2rec.train.batches import Targets
 from c2rec.train.config import ObjectiveName
 from c2rec.train.model import C2Rec, Histories
 
+_NEVER = -1e9
+"""Score of what can't be drawn: finite, so that a row with nothing else gives no NaN."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -72,11 +75,9 @@ def batch_loss(
             positive, alpha = scores[rows, column], attention[rows, :, column]
             loss = _rank(scores, rows, positive, items, candidates, objective)
         else:
-            distinct, column = torch.unique(items, return_inverse=True)
-            both = torch.cat([distinct, candidates.items])
-            scores, attention = model.score(components, has, channel, both)
-            positive, alpha = scores[rows, column], attention[rows, :, column]
-            loss = _rank(scores[:, len(distinct) :], rows, positive, items, candidates, objective)
+            scores, _ = model.score(components, has, channel, candidates.items)
+            positive, alpha = model.score_pairs(components, has, channel, rows, items)
+            loss = _rank(scores, rows, positive, items, candidates, objective)
         terms[name] = loss
         total = total + channel_weights[channel] * loss
         if class_weight == 0 and attention_weight == 0:
@@ -133,17 +134,34 @@ def _rank(
         return (scores.logsumexp(1)[rows] - positive).mean()
     if candidates.log_expected is None:
         raise ValueError(f"objective {objective} needs drawn negatives")
-    negative = scores[rows]  # (targets, candidates)
-    hit = candidates.items == items[:, None]  # a draw of the target itself is no negative
+    # what the customer is asked for in this step is no negative
+    hit = _among(candidates.items, rows, items, len(scores))  # (batch, candidates)
     if objective == "sampled-softmax":
         # the correction of importance sampling: as if every item stood there once
         # (Bengio and Senécal, 2008)
-        negative = (negative - candidates.log_expected).masked_fill(hit, -torch.inf)
-        return (torch.cat([positive[:, None], negative], 1).logsumexp(1) - positive).mean()
-    valid = (~hit).float()
-    share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # (targets, candidates)
+        corrected = (scores - candidates.log_expected).masked_fill(hit, _NEVER)
+        return (torch.logaddexp(corrected.logsumexp(1)[rows], positive) - positive).mean()
+    share = (~hit).float()
+    share = share / share.sum(1, keepdim=True).clamp(min=1)  # (batch, candidates)
     if objective == "bce":
-        own = functional.softplus(-positive)
-        return (own + (functional.softplus(negative) * share).sum(1)).mean()
+        negative = (functional.softplus(scores) * share).sum(1)  # (batch,)
+        return (functional.softplus(-positive) + negative[rows]).mean()
     # BPR (Rendle et al., 2009)
-    return (functional.softplus(negative - positive[:, None]) * share).sum(1).mean()
+    return (functional.softplus(scores[rows] - positive[:, None]) * share[rows]).sum(1).mean()
+
+
+def _among(candidates: Tensor, rows: Tensor, items: Tensor, batch: int) -> Tensor:
+    """Find the candidates that are targets of a row: bool (batch, candidates).
+
+    Args:
+        candidates: int64 (candidates,) items, some perhaps twice.
+        rows: int64 (targets,).
+        items: int64 (targets,).
+        batch: how many rows.
+    """
+    distinct, inverse = torch.unique(candidates, return_inverse=True)
+    place = torch.searchsorted(distinct, items).clamp(max=len(distinct) - 1)  # (targets,)
+    there = distinct[place] == items
+    found = torch.zeros(batch, len(distinct), dtype=torch.bool)
+    found[rows[there], place[there]] = True
+    return found[:, inverse]
