@@ -1,19 +1,29 @@
 """Item columns as rows of one attribute embedding."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
+
+WORDS = 12
+"""Of a text so many words are kept, those that the fewest items share first."""
+LEAST_ITEMS = 3
+"""A word says something once so many items share it …"""
+MOST_SHARE = 0.1
+"""… but tells too little where a greater share of the items has it."""
 
 
 def attribute_rows(items: pl.DataFrame | None, item_ids: Sequence[str]) -> Tensor:
     """Number the values of every item column.
 
     A value is kept where at least two items of the catalogue share it: one that a single item
-    has tells nothing that its own embedding doesn't. So a column of free text, of which most
-    values are unique, adds little and costs little. A column with one value in it is left out.
+    has tells nothing that its own embedding doesn't. A column with one value in it is left out.
+    A column of free text, of which most values are unique and have a space in them, is read word
+    by word besides: each word is a value.
 
     Args:
         items: ``item_id`` and any text columns, or None.
@@ -35,6 +45,10 @@ def attribute_rows(items: pl.DataFrame | None, item_ids: Sequence[str]) -> Tenso
         values = catalogue[name].fill_null("").to_numpy().astype(str)
         distinct, inverse, times = np.unique(values, return_inverse=True, return_counts=True)
         shared = (times > 1) & (distinct != "")
+        if _is_text(distinct, times):
+            words = _words(values, first)
+            columns += list(words.T)
+            first = max(first, int(words.max(initial=0)) + 1)
         if len(distinct) < 2 or not shared.any():
             continue
         number = np.where(shared, np.cumsum(shared) - 1 + first, 0)
@@ -42,3 +56,24 @@ def attribute_rows(items: pl.DataFrame | None, item_ids: Sequence[str]) -> Tenso
         first += int(shared.sum())
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(item_ids), 0), np.int64)
     return torch.from_numpy(stacked)
+
+
+def _is_text(distinct: npt.NDArray[np.str_], times: npt.NDArray[np.int64]) -> bool:
+    spaced = np.char.count(distinct, " ") > 0
+    return bool((times == 1).mean() > 0.5 and spaced.mean() > 0.5)
+
+
+def _words(values: npt.NDArray[np.str_], first: int) -> npt.NDArray[np.int64]:
+    """Number the words of each text that tell most: int64 (items, up to WORDS), 0 for none."""
+    texts = [set(re.findall(r"\w+", value.lower())) for value in values]
+    items: dict[str, int] = {}
+    for text in texts:
+        for word in text:
+            items[word] = items.get(word, 0) + 1
+    kept = sorted(w for w, n in items.items() if LEAST_ITEMS <= n <= MOST_SHARE * len(values))
+    number = {word: place for place, word in enumerate(kept, first)}
+    rows = np.zeros((len(values), WORDS), np.int64)
+    for row, text in enumerate(texts):
+        telling = sorted((items[word], word) for word in text if word in number)[:WORDS]
+        rows[row, : len(telling)] = [number[word] for _, word in telling]
+    return rows[:, rows.any(0)]

@@ -13,6 +13,7 @@ whole catalogue costs a single matrix product, since x · (W y) = (Wᵀ x) · y 
 the customer's side, once.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -246,8 +247,7 @@ class C2Rec(nn.Module):
     def _turned(self, components: Tensor, channel: int) -> Tensor:
         """Apply W_c to the customers' side: W_cᵀ x / √d, (b, K, d)."""
         turned: Tensor = components @ self.attention_weight[channel]
-        turned = turned / self.config.embedding_size**0.5
-        return turned
+        return turned / math.sqrt(self.config.embedding_size)
 
     def _biases(self, items: Tensor, channel: int) -> tuple[Tensor, Tensor]:
         """Look up b_{c,v}, (n,), and b_{c,k} + b_{c,v,k}, (n, K)."""
