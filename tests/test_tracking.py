@@ -64,7 +64,8 @@ def killed_fit(data: Path, out: Path, *more: str) -> None:
 
 def events(folder: Path) -> list[tuple[int, str, float]]:
     """Read a folder's event files by their format alone: step, tag and value of every scalar."""
-    from tensorboardX.proto.event_pb2 import Event
+    # its classes are made when it is imported
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     scalars = []
     for path in folder.glob("events.out.tfevents.*"):

@@ -29,9 +29,12 @@ SPLIT = ("--valid-days", "5", "--test-days", "5", "--min-interactions", "3", "--
 class Lines:
     """The production interface; keeps what is said, and acts at an epoch."""
 
-    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, stop_at: tuple[int, int] | None = None, crash_at: tuple[int, int] | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._stop_at = stop_at
+        self._crash_at = crash_at
         self._trial = -1
 
     def unit(self, phase: str, number: int, units: int, what: str) -> None:
@@ -46,7 +49,8 @@ class Lines:
             signal.raise_signal(signal.SIGTERM)
 
     def epoch(self, log: loop.EpochLog) -> None:
-        pass
+        if self._crash_at == (self._trial, log.epoch):
+            raise ZeroDivisionError
 
     def stage(self, text: str) -> None:
         pass
@@ -162,10 +166,23 @@ def test_of_a_pruned_trial_the_config_alone_is_kept(through: Tuning) -> None:
         assert defaults(read_config(trial.run)) == trial.parameters
 
 
+def test_what_a_kill_left_of_a_pruned_trial_is_deleted(
+    data: Path, dataset: Dataset, through: Tuning
+) -> None:
+    trial = next(each for each in through.trials if each.state == "pruned")
+    (trial.run / "best.safetensors").write_bytes(b"left")
+    assert told(search(data, dataset, trial.run.parent, 1).trials) == told(through.trials)
+    assert [path.name for path in trial.run.iterdir()] == ["config.json"]
+
+
 def test_stopped_in_several_trials_and_gone_on_with_the_trials_are_the_same(
     data: Path, dataset: Dataset, through: Tuning, tmp_path: Path
 ) -> None:
-    for stop_at in ((0, 3), (3, 1), (10, 2)):
+    pruned = [(each.number, each.epochs) for each in through.trials if each.state == "pruned"]
+    for crash_at in ((1, 2), pruned[0]):  # the checkpoint is written, the study not told
+        with pytest.raises(ZeroDivisionError):
+            search(data, dataset, tmp_path / "out", 12, reporter=Lines(crash_at=crash_at))
+    for stop_at in ((pruned[0][0] + 1, 2), (10, 2)):
         with pytest.raises(loop.Interrupted):
             search(data, dataset, tmp_path / "out", 12, reporter=Lines(stop_at))
     again = search(data, dataset, tmp_path / "out", 12)
