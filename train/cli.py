@@ -11,6 +11,7 @@ from c2rec.train.commands.data import import_hm, simulate, validate
 from c2rec.train.commands.evaluate import evaluate
 from c2rec.train.commands.fit import fit
 from c2rec.train.commands.options import errors_to_exit
+from c2rec.train.commands.tune import tune
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -19,7 +20,7 @@ def cli() -> None:
     """Train C2Rec on purchases from a store and a web shop."""
 
 
-for command in (simulate, import_hm, validate, fit, evaluate, compare):
+for command in (simulate, import_hm, validate, fit, evaluate, compare, tune):
     cli.add_command(command)
 
 

@@ -16,10 +16,7 @@ What is in the folder is never made again, so the same command goes on where it 
 more seeds, windows or baselines can be asked for later.
 """
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -34,9 +31,9 @@ from c2rec.train.baselines.settings import Candidate, Task
 from c2rec.train.batches import Rows
 from c2rec.train.comparison import Comparison, Result, put_together
 from c2rec.train.config import CONFIG, SplitConfig, read_config, write_config
-from c2rec.train.files import write_bytes
+from c2rec.train.folder import opened
 from c2rec.train.metrics import ChannelMetrics, Ranker, evaluate_channel
-from c2rec.train.run import PreparedData, load_model, only_fit, prepare
+from c2rec.train.run import PreparedData, load_model, prepare
 from c2rec.train.trained import (
     METRICS,
     Model,
@@ -115,7 +112,9 @@ def compare(
     # as fit does, so that what a baseline learns does not depend on what was trained before it
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    with _opened(folder, identity, restart=restart):
+    with opened(
+        folder, COMPARISON, identity, what="comparison", made=["window-*"], restart=restart
+    ):
         work = _Work(dataset, folder, split, windows, seeds=seeds, k=k, threads=threads)
         work.check_runs(variants)
         chosen = work.choose(baselines, reporter)
@@ -135,50 +134,6 @@ def compare(
             windows=sum(bool(window.channels) for window in windows),
             notes=notes,
         )
-
-
-@contextmanager
-def _opened(folder: Path, identity: dict[str, Any], *, restart: bool) -> Iterator[None]:
-    """Hold the folder, having made sure that what is in it belongs to this comparison."""
-    path = folder / COMPARISON
-    if folder.exists() and not path.exists():
-        inside = (each for each in folder.iterdir() if each.suffix != ".tmp")
-        if any(each.name != "lock" for each in inside):
-            raise RunError(f"{folder}: is not empty and holds no comparison; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_fit(folder):
-        if path.exists():
-            before = _read_identity(path)  # never delete, or mix with, what is none of ours
-            if restart:
-                for each in folder.glob("window-*"):
-                    shutil.rmtree(each)
-            else:
-                _refuse_difference(folder, before, identity)
-        # after the deletion: what was left of it must not pass for this comparison's
-        write_bytes(path, (json.dumps(identity, indent=2) + "\n").encode())
-        yield
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: can't be read: {error}") from error
-    if not isinstance(before, dict) or before.get("schema") != 1:
-        raise RunError(f"{path}: is not of a comparison that this version can go on with")
-    return before
-
-
-def _refuse_difference(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    for name, value in now.items():
-        if before.get(name) != value:
-            change = "dataset (its files have changed)"
-            if name != "dataset":
-                change = f"{name} (it has {before.get(name)}, you asked for {value})"
-            raise RunError(
-                f"{folder}: holds a comparison with another {change}; choose another --out, "
-                "or add --restart to throw it away"
-            )
 
 
 _PerChannel: TypeAlias = Sequence[Model | None]

@@ -1,8 +1,11 @@
 """What the training commands print for people."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +13,11 @@ from c2rec.train.comparison import Comparison
 from c2rec.train.evaluate import ChannelFigures, Evaluation, Protocol
 from c2rec.train.loop import EpochLog
 from c2rec.train.significance import Uplift
+
+if TYPE_CHECKING:  # optuna is loaded by the command that searches, and by no other
+    from c2rec.train.tune import Tuning
+
+_BEST_TRIALS = 5
 
 
 class ConsoleReporter:
@@ -215,6 +223,51 @@ def _interval(uplift: Uplift) -> str:
         return _figure(None)
     mean, low, high = (f"{100 * each:+.1f}" for each in (uplift.mean, uplift.low, uplift.high))
     return f"{mean} % ({low} to {high})"
+
+
+def tuning_text(tuning: "Tuning", data: Path) -> str:
+    """Arrange a search as tables, and name the commands to go on with."""
+    complete = [each for each in tuning.trials if each.ndcg is not None]
+    best = sorted(complete, key=lambda each: -(each.ndcg or 0.0))[:_BEST_TRIALS]
+    shown = [*best, *(each for each in complete if each.number == 0 and each not in best)]
+    counts = {
+        state: sum(each.state == state for each in tuning.trials)
+        for state in ("complete", "pruned", "fail", "running")
+    }
+    states = {"complete": "complete", "pruned": "pruned", "fail": "failed", "running": "stopped"}
+    summary = ", ".join(f"{count} {states[state]}" for state, count in counts.items() if count)
+    rows = [
+        ["validation NDCG@100", *(_figure(each.ndcg) for each in shown)],
+        *(
+            [f"  {name}", *(_figure(each.channels[name]) for each in shown)]
+            for name in tuning.best.channels
+        ),
+        ["best epoch", *(str(each.best_epoch) for each in shown)],
+        *(
+            [name.replace("_", " "), *(f"{each.parameters[name]:g}" for each in shown)]
+            for name in tuning.best.parameters
+        ),
+    ]
+    heads = ["the defaults" if each.number == 0 else each.run.name for each in shown]
+    lines = [
+        f"Trials: {len(tuning.trials)} ({summary}); the best, by the whole model in validation:",
+        *table(["", *heads], rows),
+    ]
+    if tuning.importances is not None:
+        shares = [
+            [name.replace("_", " "), f"{share:.2f}"] for name, share in tuning.importances.items()
+        ]
+        lines += ["", "What made the difference between trials, in shares of 1:"]
+        lines += table(["", "importance"], shares)
+    run = shlex.quote(str(tuning.best.run))
+    lines += [
+        "",
+        f"The best run is {tuning.best.run}. The days that chose it flatter it: measure it",
+        "on others with the first of these, and publish what it found with the second.",
+        f"  c2rec-train evaluate {run}",
+        f"  c2rec-train fit {shlex.quote(str(data))} --refit {run} --out RUN",
+    ]
+    return "\n".join(lines)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

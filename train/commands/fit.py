@@ -25,6 +25,13 @@ from c2rec.train.config import (
 )
 
 
+def _tracking_uri(_context: click.Context, _option: click.Parameter, uri: str | None) -> str | None:
+    """Refuse what MLflow takes for a folder: it no longer logs to folders."""
+    if uri is not None and uri != "databricks" and ("://" not in uri or uri.startswith("file:")):
+        raise click.BadParameter(f"{uri!r} is no http://HOST:PORT and no sqlite:///FILE")
+    return uri
+
+
 @click.command()
 @click.argument("data", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="Folder of the run.")
@@ -158,6 +165,17 @@ from c2rec.train.config import (
     help="Train on all days, for as long and with the options and the blend that RUN found best.",
 )
 @click.option("--restart", is_flag=True, help="Throw away what RUN holds and begin anew.")
+@click.option(
+    "--tensorboard",
+    type=FOLDER,
+    help="Log to event files in a folder for the run in this one, for TensorBoard.",
+)
+@click.option(
+    "--mlflow",
+    metavar="URI",
+    callback=_tracking_uri,
+    help="Log to an MLflow server, such as http://HOST:5000, or to sqlite:///FILE.",
+)
 @click.pass_context
 def fit(
     context: click.Context,
@@ -187,6 +205,8 @@ def fit(
     threads: int,
     refit: Path | None,
     restart: bool,
+    tensorboard: Path | None,
+    mlflow: str | None,
 ) -> None:
     """Train C2Rec on a dataset.
 
@@ -196,10 +216,15 @@ def fit(
     # threads that spin at every barrier starve each other where a core is taken by others; has to
     # be said before torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from c2rec.train import loop, run
+    from c2rec.train import loop, run, tracking
     from c2rec.train.report import ConsoleReporter
     from c2rec.train.transactions import read_dataset
 
+    trackers: list[tracking.Tracker] = []
+    if tensorboard:
+        trackers.append(tracking.TensorBoard(tensorboard))
+    if mlflow:
+        trackers.append(tracking.MLflow(mlflow))
     dataset = read_dataset(data)
     if refit:
         _refuse_others(context)
@@ -246,16 +271,20 @@ def fit(
     try:
         with run.only_fit(out):
             reporter = ConsoleReporter(config.training.epochs)
-            progress = loop.fit(config, prepared, out, reporter)
+            with tracking.tracked(reporter, trackers, out, config) as tracked:
+                progress = loop.fit(config, prepared, out, tracked)
     except loop.Interrupted:
         click.echo("\nStopped, and saved; run the same command again to go on.", err=True)
         sys.exit(130)
     click.echo(f"{out}: epoch {progress.best_epoch} of {progress.epoch} is the model")
 
 
+_BESIDE_REFIT = {"data", "out", "refit", "restart", "tensorboard", "mlflow"}
+
+
 def _refuse_others(context: click.Context) -> None:
     """Make sure that nothing is asked for that --refit decides."""
-    for name in context.params.keys() - {"data", "out", "refit", "restart"}:
+    for name in context.params.keys() - _BESIDE_REFIT:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(f"--{option} can't go with --refit, which takes it from RUN")
@@ -264,17 +293,19 @@ def _refuse_others(context: click.Context) -> None:
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
     """Make the folder, or make sure that what it holds is this very run."""
     from c2rec.train.run import BEST, CHECKPOINT, MODEL
+    from c2rec.train.tracking import TRACKING
 
     if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
         if not (out / CONFIG).exists():
             raise RunError(f"{out}: is not empty and holds no run; choose another --out")
         before = read_config(out)  # never delete, or mix with, what is no run of ours
         if restart:
-            for name in (MODEL, BEST, CHECKPOINT, CONFIG):
+            for name in (MODEL, BEST, CHECKPOINT, CONFIG, TRACKING):
                 (out / name).unlink(missing_ok=True)
         else:
             change = _first_difference(before, replace(config, data=before.data))
             if change and not (out / CHECKPOINT).exists():
+                (out / TRACKING).unlink(missing_ok=True)
                 write_config(out, config)  # nothing was trained yet
             elif change:
                 raise RunError(
