@@ -18,7 +18,7 @@ from c2rec.train.neighbours import NeighbourTerms, regress
 from c2rec.train.split import Purchases
 
 CUSTOMERS, ITEMS = 30, 12
-NOTHING = ChannelBlend(regression=0, alike=0, bought=0)
+NOTHING = ChannelBlend(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def purchases_of(rows: list[tuple[int, int, int]], days: list[int] | None = None) -> Purchases:
@@ -173,9 +173,7 @@ def test_without_neighbours_or_purchases_nothing_is_added(index: PurchaseIndex) 
 def test_recent_popularity_halves_with_age_and_season_looks_a_year_back() -> None:
     rows = [(0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 2, 1), (4, 3, 0)]
     purchases = purchases_of(rows, days=[390, 400, 400, 400, 50])
-    recent = popularity_term(
-        purchases, 0, replace(NOTHING, recent=2, half_life=10), known=np.ones(4, bool)
-    )
+    recent = popularity_term(purchases, 0, replace(NOTHING, recent_10=2), known=np.ones(4, bool))
     expected = 2 * np.log1p([1 + 0.5, 1, 0, 0.5**35])
     np.testing.assert_allclose(recent, expected - expected.mean())
     season = popularity_term(purchases, 0, replace(NOTHING, season=1), known=np.ones(4, bool))
@@ -206,7 +204,7 @@ def test_the_search_finds_neighbours_where_they_tell_what_comes() -> None:
     model = untrained(index)
     attention = ModelRanker(model, index)
     start = BlendConfig(offline=NOTHING, online=NOTHING)
-    blended = blend(model, attention, index, later, start, sold=index.purchases, neighbours=8)
+    blended = blend(model, attention, index, later, start, sold=index.purchases, neighbours=40)
     offline, online = blended.blend.offline, blended.blend.online
     assert offline.regression > 0 or offline.alike > 0
     assert online == NOTHING, "nothing to choose by"
@@ -240,7 +238,7 @@ def test_without_a_validation_period_the_start_is_taken() -> None:
     index, _ = pairs_retailer()
     model = untrained(index)
     bias = model.item_bias.weight.clone()
-    start = BlendConfig(offline=replace(NOTHING, recent=1.0), online=NOTHING)
+    start = BlendConfig(offline=replace(NOTHING, recent_3=1.0), online=NOTHING)
     blended = blend(
         model, ModelRanker(model, index), index, None, start, sold=index.purchases, neighbours=0
     )

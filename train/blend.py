@@ -1,13 +1,14 @@
 """After the last epoch: how much of the neighbour term and of recent popularity goes in.
 
-The attention model is trained alone. Then the weights of the other terms are searched for on the
-validation period, each channel by itself, one weight after the other, by NDCG@100: over lists of
-10 a few hundred validation customers tell little, and the weights chosen by them were worse in
-the test period (``docs/experiments.md``). What recent popularity adds is the same for everyone and
-goes into the item bias, so a kiosk pays for the neighbour term alone.
+The attention model is trained alone. Then the weights of the other terms are chosen on the
+validation period, each channel by itself, by a smooth NDCG over the whole catalogue
+(``soft_ndcg``): over lists of 10 a few hundred validation customers tell little, and the weights
+chosen by them were worse in the test period (``docs/experiments.md``). What recent popularity
+adds is the same for everyone and goes into the item bias, so a kiosk pays for the neighbour term
+alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +21,13 @@ from c2rec.train.config import BlendConfig, ChannelBlend
 from c2rec.train.metrics import Ranker, Wanted
 from c2rec.train.model import C2Rec
 from c2rec.train.neighbours import Floats, NeighbourTerms
+from c2rec.train.soft_ndcg import Scores, weigh
 from c2rec.train.split import Purchases
 
 SEARCH_K = 100
 """Length of the lists that decide."""
 LEAST_GAIN = 0.005
-"""A weight changes where NDCG grows by more than this share of itself."""
+"""A choice changes where NDCG grows by more than this share of itself."""
 MEASURED = 50_000_000
 """Customers times items that a search looks at, at most …"""
 MEASURED_CUSTOMERS = 2000
@@ -33,11 +35,14 @@ MEASURED_CUSTOMERS = 2000
 SCALED = 512
 """Customers whose scores give a term's scale."""
 REGULARISATIONS = (100.0, 300.0, 1000.0)
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
-BOUGHT = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-HALF_LIVES = (1.0, 3.0, 10.0, 30.0, 90.0, 365.0)
+HALF_LIVES = (1, 3, 10, 30, 100)
+"""Days."""
 YEAR, SEASON = 365, 28
 """Days."""
+LEAST_ATTENTION = 0.05
+"""What the attention's weight can fall to, where the start is 1."""
+_NEIGHBOURS = ("regression", "alike", "bought")
+_POPULARITIES = (*(f"recent_{days}" for days in HALF_LIVES), "season")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def blend(
             features = _Features(attention, terms, scales, sold, targets.customers, channel)
             before[name] = targets.ndcg(features.attention, SEARCH_K)
             if config.search:
-                weights = _search(features, targets, weights, neighbours=neighbours > 0)
+                weights = features.search(targets, weights, neighbours=neighbours > 0)
             after[name] = targets.ndcg(features.total(weights), SEARCH_K)
         chosen.append(weights)
     with torch.no_grad():
@@ -139,21 +144,29 @@ def popularity_term(
     Args:
         purchases: what is counted.
         channel: row of ``CHANNELS``.
-        weights: of the two, and the half-life.
+        weights: of the popularities.
         known: bool (items,): the items over which the mean is 0.
     """
+    each = np.array([getattr(weights, name) for name in _POPULARITIES])
+    total: npt.NDArray[np.float64] = each @ popularities(purchases, channel, known=known)
+    return total
+
+
+def popularities(
+    purchases: Purchases, channel: int, *, known: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Count the channel's purchases by age: float64 (terms, items), each with mean 0 over known."""
     items = len(known)
     here = purchases.channels == channel
     bought = purchases.items[here]
     ages = purchases.days.max() - purchases.days[here]  # (purchases,), days
-    total = np.zeros(items)
-    if weights.recent:
-        share = 0.5 ** (ages / weights.half_life)
-        total += weights.recent * np.log1p(np.bincount(bought, share, minlength=items))
-    if weights.season:
-        in_season = (ages < YEAR) & (ages >= YEAR - SEASON)
-        total += weights.season * np.log1p(np.bincount(bought[in_season], minlength=items))
-    centred: npt.NDArray[np.float64] = total - total[known].mean()
+    counts = [
+        np.bincount(bought, 0.5 ** (ages / half_life), minlength=items) for half_life in HALF_LIVES
+    ]
+    in_season = (ages < YEAR) & (ages >= YEAR - SEASON)
+    counts.append(np.bincount(bought[in_season], minlength=items).astype(np.float64))
+    logs = np.log1p(counts)  # (terms, items)
+    centred: npt.NDArray[np.float64] = logs - logs[:, known].mean(1, keepdims=True)
     return centred
 
 
@@ -224,56 +237,36 @@ class _Features:
         channel: int,
     ) -> None:
         self.attention = attention.scores(customers, channel) / scales.attention[channel]
-        self.regression = terms.regressed(customers) / scales.regression
-        self.alike = terms.alike(customers, channel) / scales.alike[channel]
-        self.bought = terms.both(customers) * scales.bought
-        self._sold, self._channel, self._known = sold, channel, terms.known
-        days = sold.days
-        self.span = int(days.max() - days.min()) + 1
+        self._neighbours = [
+            terms.regressed(customers) / scales.regression,
+            terms.alike(customers, channel) / scales.alike[channel],
+            terms.both(customers) * scales.bought,
+        ]
+        self._common = popularities(sold, channel, known=terms.known).astype(np.float32)
 
     def total(self, weights: ChannelBlend) -> Floats:
         """Blend: float32 (n, items)."""
-        popularity = popularity_term(self._sold, self._channel, weights, known=self._known)
-        total = self.attention + popularity.astype(np.float32)
-        for weight, term in (
-            (weights.regression, self.regression),
-            (weights.alike, self.alike),
-            (weights.bought, self.bought),
-        ):
+        total = self.attention + _values(weights, _POPULARITIES) @ self._common
+        for weight, term in zip(_values(weights, _NEIGHBOURS), self._neighbours, strict=True):
             if weight:
-                total += np.float32(weight) * term
+                total += weight * term
         return total
 
-
-def _search(
-    features: _Features, targets: Wanted, weights: ChannelBlend, *, neighbours: bool
-) -> ChannelBlend:
-    """Climb from the given weights, one at a time, until none of them helps."""
-    best = targets.ndcg(features.total(weights), SEARCH_K)
-    for _ in range(3):
-        begun = weights
-        for options in _ladders(features, neighbours=neighbours):
-            for option in options(weights):
-                reached = targets.ndcg(features.total(option), SEARCH_K)
-                if reached > best * (1 + LEAST_GAIN):
-                    weights, best = option, reached
-        if weights == begun:
-            break
-    return weights
+    def search(self, targets: Wanted, start: ChannelBlend, *, neighbours: bool) -> ChannelBlend:
+        """Weigh by what reaches most, unless the start does."""
+        personal = [self.attention, *(self._neighbours if neighbours else ())]
+        names = (*(_NEIGHBOURS if neighbours else ()), *_POPULARITIES)
+        least = np.full(1 + len(names), -np.inf)
+        least[0], least[1 : len(personal)] = LEAST_ATTENTION, 0.0
+        begin = np.array([1.0, *_values(start, names)])
+        found = weigh(Scores(personal, self._common), targets, begin, least)
+        # only the proportions matter for a ranking: the attention's weight becomes 1
+        option = replace(
+            start, **dict(zip(names, (found[1:] / found[0]).round(4).tolist(), strict=True))
+        )
+        before, after = (targets.ndcg(self.total(weights), SEARCH_K) for weights in (start, option))
+        return option if after > before else start
 
 
-def _ladders(
-    features: _Features, *, neighbours: bool
-) -> Iterator[Callable[[ChannelBlend], list[ChannelBlend]]]:
-    if neighbours:
-        yield lambda now: [replace(now, alike=weight) for weight in WEIGHTS]
-        yield lambda now: [replace(now, regression=weight) for weight in WEIGHTS]
-        yield lambda now: [replace(now, bought=weight) for weight in BOUGHT]
-    half_lives = [days for days in HALF_LIVES if days <= 2 * features.span]
-    yield lambda now: [
-        replace(now, recent=weight, half_life=half_life)
-        for weight in WEIGHTS
-        for half_life in half_lives
-    ]
-    if features.span > YEAR - SEASON:
-        yield lambda now: [replace(now, season=weight) for weight in WEIGHTS]
+def _values(weights: ChannelBlend, names: Sequence[str]) -> Floats:
+    return np.array([getattr(weights, name) for name in names], np.float32)

@@ -119,16 +119,22 @@ class ChannelBlend:
     the catalogue as the attention's do.
     """
 
-    regression: float = 0.5
+    regression: float = 0.3
     """Weight of the items that the items bought predict (EASE)."""
-    alike: float = 0.3
+    alike: float = 0.2
     """Weight of what customers who bought the same items bought in this channel."""
     bought: float = 1.0
     """Weight of the items that the customer bought in the other channel."""
-    recent: float = 0.0
-    """Weight of log(1 + purchases), each counting less with its age …"""
-    half_life: float = 3.0
-    """… by half in so many days."""
+    recent_1: float = 0.1
+    """Weight of log(1 + purchases), each counting less with its age, by half in 1 day."""
+    recent_3: float = 0.1
+    """The same, by half in 3 days."""
+    recent_10: float = 0.1
+    """The same, by half in 10 days."""
+    recent_30: float = 0.0
+    """The same, by half in 30 days."""
+    recent_100: float = 0.0
+    """The same, by half in 100 days."""
     season: float = 0.0
     """Weight of log(1 + purchases in the four weeks that came next a year ago)."""
     rare: float = -1.0

@@ -192,7 +192,7 @@ def fit(config: RunConfig, data: PreparedData, folder: Path, reporter: Reporter)
             _save(folder / CHECKPOINT, trainer, progress)
             saved_at = time.monotonic()
             reporter.epoch(log)
-            if stop.requested and not progress.finished:
+            if stop.requested:
                 raise Interrupted
     if not (folder / MODEL).is_file():
         _finish(config, data, folder, reporter)

@@ -160,19 +160,24 @@ class Wanted:
             places[part] = before.sum(1)
         gain = np.where(places < k, 1 / np.log2(places + 2), 0)
         total = np.bincount(owners, gain, minlength=len(self.customers))
-        return float((total / _ideal(self.targets, k)).mean())
+        return float((total / ideal_dcg(self.targets, k)).mean())
 
     def _masked(self, scores: npt.NDArray[np.float32], batch: Rows) -> npt.NDArray[np.float32]:
         if not np.isfinite(scores).all():
             raise RunError("a score is not finite; fit again with a lower --learning-rate")
         if self.new_only or not self.listed.all():
             scores = scores.copy()
-            scores[:, ~self.listed] = -np.inf
+            scores[self.left_out(batch)] = -np.inf
+        return scores
+
+    def left_out(self, batch: Rows) -> npt.NDArray[np.bool_]:
+        """Tell what the lists of some customers, int64 (b,), leave out: bool (b, items)."""
+        left = np.broadcast_to(~self.listed, (len(batch), self.index.items)).copy()
         if self.new_only:
             purchases, owners = self.index.of(batch)
             here = self.index.purchases.channels[purchases] == self.channel
-            scores[owners[here], self.index.purchases.items[purchases[here]]] = -np.inf
-        return scores
+            left[owners[here], self.index.purchases.items[purchases[here]]] = True
+        return left
 
 
 def evaluate_channel(
@@ -219,11 +224,17 @@ def _ndcg(
 ) -> npt.NDArray[np.float64]:
     """Discounted gain over that of the best order of min(k, targets) hits: float64 (b,)."""
     discounts = 1 / np.log2(np.arange(hits.shape[1]) + 2)  # (≤ k,)
-    ndcg: npt.NDArray[np.float64] = (hits * discounts).sum(1) / _ideal(targets, k)
+    ndcg: npt.NDArray[np.float64] = (hits * discounts).sum(1) / ideal_dcg(targets, k)
     return ndcg
 
 
-def _ideal(targets: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
+def ideal_dcg(targets: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
+    """Sum the discounts of a list of k that begins with the targets: float64 (n,).
+
+    Args:
+        targets: int64 (n,), how many each customer has, at least 1.
+        k: length of the lists.
+    """
     discounts = 1 / np.log2(np.arange(k) + 2)  # (k,)
     ideal: npt.NDArray[np.float64] = np.cumsum(discounts)[np.minimum(targets, k) - 1]
     return ideal

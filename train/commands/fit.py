@@ -273,7 +273,7 @@ def fit(
             reporter = ConsoleReporter(config.training.epochs)
             with tracking.tracked(reporter, trackers, out, config) as tracked:
                 progress = loop.fit(config, prepared, out, tracked)
-    except loop.Interrupted:
+    except (loop.Interrupted, KeyboardInterrupt):
         click.echo("\nStopped, and saved; run the same command again to go on.", err=True)
         sys.exit(130)
     click.echo(f"{out}: epoch {progress.best_epoch} of {progress.epoch} is the model")
