@@ -76,8 +76,8 @@ def calibrate(ranker: Ranker, wanted: Wanted) -> list[Bin]:
             int(pairs[:, each].sum()),
             float(predicted[:, each].sum() / pairs[:, each].sum()),
             float(observed[:, each].sum() / pairs[:, each].sum()),
-            interval and interval.low,
-            interval and interval.high,
+            None if interval is None else interval.low,
+            None if interval is None else interval.high,
         )
         for each, interval in enumerate(intervals)
         if pairs[:, each].any()

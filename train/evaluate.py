@@ -6,7 +6,7 @@ items known to training; other test rows are counted as cold. ``with_repeats`` l
 a retailer's demand is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -40,7 +40,7 @@ class Protocol:
 
     channels: ChannelFigures
     baselines: dict[str, ChannelFigures]
-    measured: dict[str, Sequence[ChannelMetrics]]
+    measured: Mapping[str, Sequence[ChannelMetrics]]
     """What the figures are means of: per model, the first of which is C2Rec, and channel. Those of
     one channel are all of the same customers."""
 
