@@ -48,6 +48,8 @@ INVERTED = 0.1
 
 GROUPS = ("both channels", "offline only", "online only")
 """Of customers, by where they bought in training."""
+PARTS = (*COMPONENTS, "both")
+"""Components of a model that has all four."""
 KINDS = ("never bought", "bought in the other channel", "bought in this channel")
 """Of test purchases, by what the customer had bought in training."""
 
@@ -72,7 +74,7 @@ class Attention:
 
     customers: int
     weights: dict[str, float]
-    """By component; they sum to 1."""
+    """By component; they sum to 1, but for the attention ``sigmoid``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,8 @@ def weak_channel(
         "One channel weak",
         "unknown" if not told else "warning" if bad else "ok",
         figures,
-        f"NDCG under {LEAST_UPLIFT:g} times the best popularity in a channel, or the weaker "
-        f"channel's multiple under {LEAST_BALANCE:g} of the stronger's",
+        f"NDCG is under {LEAST_UPLIFT:g} times the best popularity's in a channel, or the weaker "
+        f"channel's multiple is under {LEAST_BALANCE:g} of the stronger's",
         "Too few customers with a new purchase in one of the channels to tell."
         if not told
         else "See how much training data the weak channel has. Give it more days, or a lower "
@@ -221,7 +223,7 @@ def new_items(shown: Shown, known: npt.NDArray[np.bool_]) -> Finding:
             "purchases": purchases,
             "hits": hits,
         },
-        f"of the items first bought in the test period, the share in anybody's list is under "
+        f"the share of items first bought in the test period that is in anybody's list is under "
         f"{LEAST_REACH:g} of that of the other items bought",
         f"Fewer than {LEAST_ITEMS} items were new in the test period."
         if not told
@@ -311,7 +313,7 @@ def attention_by_group(shown: Shown, channel: int) -> dict[str, Attention]:
             means = weights.astype(np.float64).mean(0)  # (components,)
             found[name] = Attention(
                 int(group.sum()),
-                {each: float(mean) for each, mean in zip(COMPONENTS, means, strict=True)},
+                {each: float(mean) for each, mean in zip(PARTS, means, strict=False)},
             )
     return found
 

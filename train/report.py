@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from c2rec.runtime.records import COMPONENTS
 from c2rec.train.comparison import Comparison
 from c2rec.train.diagnosis import Diagnosis
 from c2rec.train.evaluate import ChannelFigures, Evaluation, Protocol
@@ -165,7 +164,10 @@ def _diagnosis_lines(diagnosis: Diagnosis) -> Iterable[str]:
         for channel, groups in diagnosis.attention.items()
         for group, each in groups.items()
     ]
-    yield from table(["attention of what is shown", *COMPONENTS], rows)
+    parts = next(
+        (list(g.weights) for each in diagnosis.attention.values() for g in each.values()), []
+    )
+    yield from table(["attention of what is shown", *parts], rows)
 
 
 def number(value: float | int | None) -> str:

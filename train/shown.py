@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.records import CHANNELS, COMPONENTS
+from c2rec.runtime.records import CHANNELS
 from c2rec.train.batches import PurchaseIndex, Rows
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import slices
@@ -71,7 +71,7 @@ def show(model: C2Rec, index: PurchaseIndex, later: Purchases, *, k: int) -> Sho
     width = min(k, index.items)
     lists = [np.full((len(customers), width), -1) for _ in CHANNELS]
     unbought = [np.full((len(customers), width), -1) for _ in CHANNELS]
-    attention = [np.zeros((len(customers), width, len(COMPONENTS)), np.float32) for _ in CHANNELS]
+    attention = [np.zeros((len(customers), width, model.components), np.float32) for _ in CHANNELS]
     for rows in slices(len(customers), max(1, min(_BATCH, _CELLS // index.items))):
         batch = customers[rows]
         bought, owners = index.of(batch)

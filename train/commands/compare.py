@@ -135,6 +135,6 @@ def compare(
     finally:
         reporter.clear()
     if html:
-        write_comparison(html, comparison, dataset, config, ablations={})
+        write_comparison(html, comparison, dataset, config)
         click.echo(f"{html}: written", err=True)
     click.echo(json.dumps(comparison.document()) if as_json else comparison_text(comparison))

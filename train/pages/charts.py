@@ -4,6 +4,7 @@ Colours are CSS variables, so that a drawing follows the page's light and dark. 
 enough to be read on a phone; a figure puts several side by side where there is room.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,11 @@ from markupsafe import Markup
 from c2rec.train.pages.figure import Panel
 
 WIDTH = 440
-_FONT = "system-ui, sans-serif"
+_FONT = "Arial, Helvetica, sans-serif"
+_LABEL_LIMIT = 215
+"""Pixels, of the name of a row."""
+_CHARACTER = 7.2
+"""Pixels that a character takes at most, on average."""
 _VERSION = "5.21"
 """Of Vega-Lite."""
 COLOURS = {
@@ -58,16 +63,12 @@ def dots(
         percent: whether values are shares, shown as percent.
     """
     series = list(dict.fromkeys(each.series for each in values))
-    row: dict[str, Any] = {"field": "row", "type": "nominal", "sort": None, "title": y}
-    encoding: dict[str, Any] = {"y": row, "color": _colour(series)}
-    if len(series) > 1:
+    rows = list(dict.fromkeys(each.row for each in values))
+    encoding: dict[str, Any] = {"y": _rows(rows, y), "color": _colour(series)}
+    if len(rows) < len(values):
         encoding["yOffset"] = {"field": "series", "sort": series}
-        encoding["shape"] = {
-            "field": "series",
-            "scale": {"domain": series, "range": _SHAPES[: len(series)]},
-            **_legend(series),
-        }
     axis = {"tickCount": 5, **({"format": "+.0%"} if percent else {})}
+    shapes = {"domain": series, "range": _SHAPES[: len(series)]}
     scale = {"zero": zero}
     along = {"type": "quantitative", "title": x, "axis": axis, "scale": scale}
     layers: list[dict[str, Any]] = []
@@ -77,7 +78,7 @@ def dots(
                 "data": {"values": [{"at": 0}]},
                 "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3]},
                 "encoding": {"x": {"field": "at", "type": "quantitative"}, "y": None}
-                | {"color": None, "yOffset": None, "shape": None},
+                | {"color": None, "yOffset": None},
             }
         )
     layers += [
@@ -88,7 +89,8 @@ def dots(
         },
         {
             "mark": {"type": "point", "filled": True, "size": 64, "opacity": 1},
-            "encoding": {"x": {"field": "mean", **along}},
+            "encoding": {"x": {"field": "mean", **along}}
+            | {"shape": {"field": "series", "scale": shapes, **_legend(series)}},
         },
     ]
     records = [
@@ -101,16 +103,15 @@ def dots(
         }
         for each in values
     ]
-    rows = len({each.row for each in values})
     shown = f"{max(each.mean for each in values):{'+.1%' if percent else '.4f'}}"
     highest = max(values, key=lambda each: each.mean)
-    name = highest.row if len(series) == 1 or rows > 1 else highest.series
+    name = highest.row if len(series) == 1 or len(rows) > 1 else highest.series
+    groups = f" and {len(series)} series" if len(series) > 1 else ""
     alt = (
-        f"{title}: {x} for {rows} rows ({y.lower()})"
-        f"{' and ' + str(len(series)) + ' series' if len(series) > 1 else ''}, with 95 % intervals; "
+        f"{title}: {x} for {len(rows)} rows ({y.lower()}){groups}, with 95 % intervals; "
         f"the highest is {name} with {shown}."
     )
-    height = {"step": 22 if len(series) == 1 else 15}
+    height = {"step": 22 if len(rows) == len(values) else 15}
     return _panel(
         title, alt, {"data": {"values": records}, "encoding": encoding, "layer": layers}, height
     )
@@ -159,7 +160,7 @@ def lines(
             },
             {
                 "data": data,
-                "mark": {"type": "text", "align": "right", "dx": -5, "y": 8, "color": "var(--ink)"},
+                "mark": {"type": "text", "align": "right", "y": -8, "color": "var(--ink)"},
                 "encoding": at | {"text": {"field": "text"}},
             },
         ]
@@ -168,23 +169,23 @@ def lines(
     return _panel(title, alt, {"data": {"values": records}, "layer": layers}, 220)
 
 
-def stacked(
-    values: Mapping[str, Mapping[str, float]], *, title: str, x: str, y: str
-) -> Panel:
-    """Draw a bar for each row, of parts that sum to 1."""
+def stacked(values: Mapping[str, Mapping[str, float]], *, title: str, x: str, y: str) -> Panel:
+    """Draw a bar for each row, of parts that sum to 1, or to more."""
     records = [
         {"row": name, "series": part, "order": place, "share": share}
         for name, parts in values.items()
         for place, (part, share) in enumerate(parts.items())
     ]
     series = list(next(iter(values.values())))
+    most = max(1.0, *(sum(parts.values()) for parts in values.values()))
+    whole = most if most > 1.001 else 1.0
     spec = {
         "data": {"values": records},
         "mark": {"type": "bar", "stroke": "var(--paper)", "strokeWidth": 1},
         "encoding": {
-            "y": {"field": "row", "type": "nominal", "sort": None, "title": y},
+            "y": _rows(list(values), y),
             "x": {"field": "share", "type": "quantitative", "title": x}
-            | {"axis": {"tickCount": 5, "format": ".0%"}, "scale": {"domain": [0, 1]}},
+            | {"axis": {"tickCount": 5, "format": ".0%"}, "scale": {"domain": [0, whole]}},
             "color": _colour(series),
             "order": {"field": "order", "type": "quantitative"},
         },
@@ -208,7 +209,7 @@ def bars(
     series = list(dict.fromkeys(part for parts in values.values() for part in parts))
     axis = {"tickCount": 5, **({"format": ".0%"} if percent else {})}
     encoding: dict[str, Any] = {
-        "y": {"field": "row", "type": "nominal", "sort": None, "title": y},
+        "y": _rows(list(values), y),
         "x": {"field": "value", "type": "quantitative", "title": x, "axis": axis},
         "color": _colour(series),
     }
@@ -233,17 +234,19 @@ def reliability(
     """Draw observed against predicted chances, both by powers of 10, with the line of equals.
 
     Args:
-        values: predicted, observed, low and high of each point, all above 0 or None.
+        values: predicted, observed, low and high of each point; ``low`` may be 0, or both None.
         title: of the panel.
         series: whose colour the points have.
         x: title of the axis of what was predicted.
         y: title of the axis of what was observed.
     """
-    records = [{"x": a, "y": b, "low": low, "high": high} for a, b, low, high in values]
     every = [each for point in values for each in point if each]
     ends = [min(every), max(every)]
-    scale = {"type": "log", "domain": [ends[0] / 1.5, ends[1] * 1.5], "nice": False}
-    axis = {"format": "~g", "tickCount": 5, "labelOverlap": True}
+    low, high = ends[0] / 1.5, ends[1] * 1.5
+    scale = {"type": "log", "domain": [low, high], "nice": False}
+    tens = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    axis = {"format": "~g", "values": [10.0**each for each in tens]}
+    records = [{"x": a, "y": b, "low": each[0] or low, "high": each[1]} for a, b, *each in values]
     along = {"field": "x", "type": "quantitative", "title": x, "scale": scale, "axis": axis}
     upright = {"type": "quantitative", "title": y, "scale": scale, "axis": axis}
     colour = {"value": COLOURS[series]}
@@ -274,6 +277,20 @@ def reliability(
     return _panel(title, alt + ".", spec, 260)
 
 
+def _rows(names: Sequence[str], title: str) -> dict[str, Any]:
+    """The axis of the rows, its title above it, with room for the names in any sans-serif."""
+    axis = {
+        "minExtent": min(_LABEL_LIMIT, _CHARACTER * max(len(name) for name in names)) + 8,
+        "titleAngle": 0,
+        "titleAlign": "right",
+        "titleAnchor": "end",
+        "titleBaseline": "bottom",
+        "titleX": -6,
+        "titleY": -4,
+    }
+    return {"field": "row", "type": "nominal", "sort": None, "title": title, "axis": axis}
+
+
 def _colour(series: Sequence[str]) -> dict[str, Any]:
     others = iter(_OTHERS * (1 + len(series)))
     colours = [COLOURS.get(name) or next(others) for name in series]
@@ -287,7 +304,9 @@ def _colour(series: Sequence[str]) -> dict[str, Any]:
 
 def _legend(series: Sequence[str]) -> dict[str, Any]:
     """A legend where there is more than one series to tell apart."""
-    return {"legend": {"title": None, "orient": "top"} if len(series) > 1 else None}
+    columns = 4 if sum(len(name) for name in series) < 36 else 2
+    legend = {"title": None, "orient": "top", "columns": columns}
+    return {"legend": legend if len(series) > 1 else None}
 
 
 def _panel(title: str, alt: str, spec: dict[str, Any], height: int | dict[str, int]) -> Panel:
@@ -317,7 +336,9 @@ _CONFIG: dict[str, Any] = {
         "titlePadding": 8,
         "labelFontSize": 12,
         "titleFontSize": 12.5,
-        "labelLimit": 170,
+        "labelLimit": _LABEL_LIMIT,
+        "labelOverlap": True,
+        "labelSeparation": 10,
         "gridColor": "var(--grid)",
         "domainColor": "var(--rule)",
         "tickColor": "var(--rule)",
@@ -328,9 +349,9 @@ _CONFIG: dict[str, Any] = {
         "labelFontSize": 12,
         "symbolOpacity": 1,
         "symbolSize": 80,
-        "columns": 3,
+        "columnPadding": 16,
         "padding": 2,
-        "offset": 6,
+        "offset": 20,
     },
     "text": {"fontSize": 12},
 }

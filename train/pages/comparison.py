@@ -28,8 +28,6 @@ def write_comparison(
     comparison: Comparison,
     dataset: Dataset,
     config: RunConfig,
-    *,
-    ablations: Mapping[str, Mapping[str, Mapping[str, Uplift]]],
 ) -> None:
     """Write the page about a comparison.
 
@@ -38,7 +36,6 @@ def write_comparison(
         comparison: what was measured.
         dataset: what on.
         config: of C2Rec; the seed is filled in.
-        ablations: per variant, channel and metric, its uplift over C2Rec.
     """
     ours, *_ = comparison.models
     found: Intervals = {
@@ -70,13 +67,13 @@ def write_comparison(
             metrics_figure(
                 found,
                 k=comparison.k,
-                ours=[name for name in comparison.models if name.startswith(ours)],
+                ours=[ours, *comparison.ablations],
                 reading="Purchases of the test periods that are new to the customer in the "
                 "channel, ranked among all items known from training; averaged over seeds and "
                 "test windows. Whiskers are 95 % bootstrap intervals over customers, each model's "
                 "by itself: whether one is ahead of another is told by the uplift.",
             ),
-            ablations_figure(ablations, comparison.k),
+            ablations_figure(comparison.ablations, comparison.meanings, comparison.k),
         ],
         config=config,
         data=facts(
@@ -127,12 +124,15 @@ def uplift_figure(comparison: Comparison) -> Figure:
 
 
 def ablations_figure(
-    ablations: Mapping[str, Mapping[str, Mapping[str, Uplift]]], k: int
+    ablations: Mapping[str, Mapping[str, Mapping[str, Uplift]]],
+    meanings: Mapping[str, str],
+    k: int,
 ) -> Figure:
     """Draw what taking parts away from C2Rec does to NDCG.
 
     Args:
         ablations: per variant, channel and metric, its uplift over C2Rec.
+        meanings: how each variant differs.
         k: length of the lists.
     """
     panels: list[Panel] = []
@@ -143,9 +143,8 @@ def ablations_figure(
         values = []
         for variant, channels in ablations.items():
             for metric, each in channels.get(channel, {}).items():
-                rows.append(
-                    [channel, variant, f"{NAMES[metric]}@{k}", *_percents(each), each.reason or ""]
-                )
+                what = each.reason or meanings.get(variant, "")
+                rows.append([channel, variant, f"{NAMES[metric]}@{k}", *_percents(each), what])
             ndcg = channels.get(channel, {}).get("ndcg")
             if ndcg is not None and ndcg.mean is not None:
                 values.append(Dot(variant, channel, ndcg.mean, ndcg.low, ndcg.high))
@@ -164,7 +163,7 @@ def ablations_figure(
             empty.append(channel)
     missing = missing_channels(empty, "no variant could be compared there")
     if not ablations:
-        missing = "Not drawn: no variant of C2Rec was measured in this comparison."
+        missing = "Not drawn: variants of C2Rec are measured with --ablations, which was not given."
     return Figure(
         "ablations",
         "Ablations",
@@ -221,4 +220,3 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]
         else:
             flat[prefix + name] = value
     return flat
-

@@ -26,17 +26,18 @@ from c2rec.train.pages.measured import (
 )
 from c2rec.train.pages.page import write_page
 from c2rec.train.report import number
-from c2rec.train.run import CHECKPOINT, PreparedData, Run
+from c2rec.train.run import CHECKPOINT, Run
 from c2rec.train.split import Purchases
 from c2rec.train.trained import METRICS
 from c2rec.train.transactions import facts as dataset_facts
 
 SLICES = {
-    "new": "Customers and items known from training",
-    "with_repeats": "The same, repeats included",
-    "whole": "Everybody, the whole catalogue",
-    "new_items": "Items nobody bought in training",
-    "new_customers": "Customers outside training",
+    "new": "Known customers and items",
+    "with_repeats": "Known, repeats included",
+    "whole": "Everybody, whole catalogue",
+    "new_items": "New items",
+    "new_customers": "New customers",
+    "held_out": "Held-out customers",
 }
 """Fields of an evaluation that are measured apart, in the order of their rows."""
 
@@ -175,8 +176,10 @@ def slices_figure(found: Mapping[str, Intervals], k: int) -> Figure:
     return Figure(
         "slices",
         "Known, new and cold",
-        "The main figures leave out what training did not know; here it is measured apart. "
-        "Whiskers are 95 % bootstrap intervals over customers.",
+        "The main figures are of customers and items known from training. What it did not know is "
+        "measured apart: new items are those that nobody bought in training, new customers those "
+        "whom it left out for their few purchases or who came later, held-out customers those kept "
+        "out of it on purpose. Whiskers are 95 % bootstrap intervals over customers.",
         panels,
         table(["channel", "part", "model", head], rows),
         missing,
@@ -188,11 +191,14 @@ def attention_figure(diagnosis: Diagnosis) -> Figure:
     panels: list[Panel] = []
     rows: list[list[Value]] = []
     empty = []
+    parts = next(
+        (list(g.weights) for each in diagnosis.attention.values() for g in each.values()), []
+    )
     for channel, groups in diagnosis.attention.items():
         if groups:
             shares = {f"{name} ({each.customers})": each.weights for name, each in groups.items()}
             title = f"Attention of lists shown {channel}"
-            panels.append(stacked(shares, title=title, x="Mean attention", y="Customers"))
+            panels.append(stacked(shares, title=title, x="Mean attention", y="Customers bought in"))
         else:
             empty.append(channel)
         rows += [
@@ -205,7 +211,7 @@ def attention_figure(diagnosis: Diagnosis) -> Figure:
         f"{diagnosis.k} items shown, by where customers bought in training. A component without "
         "purchases gets none.",
         panels,
-        table(["channel", "customers", "count", "shared", "offline", "online"], rows),
+        table(["channel", "customers", "count", *parts], rows),
         missing_channels(empty, "no customer of the sample bought anything in training"),
     )
 
@@ -228,7 +234,7 @@ def kinds_figure(diagnosis: Diagnosis) -> Figure:
         ]
         if any(value[channel] for value in values.values()):
             title = f"{head}, {channel}"
-            panels.append(bars(values, title=title, x=head, y="Before, the item was"))
+            panels.append(bars(values, title=title, x=head, y="Before"))
         else:
             empty.append(channel)
     return Figure(
@@ -260,11 +266,11 @@ def coverage_figure(diagnosis: Diagnosis) -> Figure:
         [channel, *asdict(each).values()] for channel, each in diagnosis.exposure.items()
     ]
     drawn = any(each.shown for each in diagnosis.exposure.values())
-    panels = [bars(values, title="Coverage and popularity", x="Share", y="", percent=True)]
+    panels = [bars(values, title="Coverage and popularity", x="Share", y="Figure", percent=True)]
     return Figure(
         "coverage",
         "Coverage",
-        f"Share of the catalogue that is in the list of anybody of {diagnosis.customers} customers; "
+        f"Share of the catalogue that is in anybody's list, of {diagnosis.customers} customers; "
         "Gini coefficient of its items' places (near 100 %: few items have all); mean popularity "
         "percentile of the items shown, and of those bought in the test period. Shown far above "
         "bought means a bias to the popular.",
@@ -293,7 +299,7 @@ def calibration_figure(diagnosis: Diagnosis) -> Figure:
     empty = []
     for channel, found in diagnosis.calibration.items():
         points = [
-            (each.predicted, each.observed, each.low or None, each.high or None)
+            (each.predicted, each.observed, each.low, each.high)
             for each in found
             if each.observed > 0
         ]
@@ -354,7 +360,9 @@ def _headlines(evaluation: Evaluation, main: Intervals) -> list[dict[str, str]]:
             {
                 "channel": channel,
                 "figure": "–" if ours is None else f"{ours:.3f}",
-                "interval": "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
+                "interval": ""
+                if interval is None
+                else f"{interval.low:.3f} to {interval.high:.3f}",
                 "against": f"{ours / base - 1:+.0%} over {best} ({base:.3f})"
                 if ours is not None and base
                 else "nothing to compare with",
@@ -386,8 +394,7 @@ def _data_facts(run: Run) -> list[tuple[str, Table]]:
     return [
         ("Dataset", facts({name.replace("_", " "): value for name, value in counted.items()})),
         (
-            "Periods: distinct purchases (customer, item, channel) of everybody, and of the "
-            "customers and items known to training",
+            "Distinct purchases of everybody, and of customers and items known to training",
             table(
                 ["", "first day", "last day", "offline", "online", "known offline", "known online"],
                 periods,

@@ -11,10 +11,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from c2rec.train.files import write_bytes
 
-_LIBRARIES = ("c2rec", "torch", "numpy", "scipy", "polars", "implicit", "vl-convert-python", "Jinja2")
+_LIBRARIES = (
+    "c2rec",
+    "torch",
+    "numpy",
+    "scipy",
+    "polars",
+    "implicit",
+    "vl-convert-python",
+    "Jinja2",
+)
 
 
-def write_page(path: Path, template: str, **content: Any) -> None:  # noqa: ANN401
+def write_page(path: Path, template: str, **content: Any) -> None:
     """Fill a template in and write the page, whole or not at all.
 
     Args:
