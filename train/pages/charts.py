@@ -150,6 +150,8 @@ def lines(
         }
     ]
     if mark:
+        places = [a for points in values.values() for a, _ in points]
+        align = "right" if 2 * mark[0] >= min(places) + max(places) else "left"
         at = {"x": {"field": "at", "type": "quantitative"}}
         data = {"values": [{"at": mark[0], "text": mark[1]}]}
         layers += [
@@ -160,7 +162,7 @@ def lines(
             },
             {
                 "data": data,
-                "mark": {"type": "text", "align": "right", "y": -8, "color": "var(--ink)"},
+                "mark": {"type": "text", "align": align, "y": -8, "color": "var(--ink)"},
                 "encoding": at | {"text": {"field": "text"}},
             },
         ]
@@ -304,7 +306,7 @@ def _colour(series: Sequence[str]) -> dict[str, Any]:
 
 def _legend(series: Sequence[str]) -> dict[str, Any]:
     """A legend where there is more than one series to tell apart."""
-    columns = 4 if sum(len(name) for name in series) < 36 else 2
+    columns = 4 if sum(len(name) for name in series) < 30 else 2
     legend = {"title": None, "orient": "top", "columns": columns}
     return {"legend": legend if len(series) > 1 else None}
 
@@ -327,7 +329,7 @@ def _panel(title: str, alt: str, spec: dict[str, Any], height: int | dict[str, i
 _CONFIG: dict[str, Any] = {
     "background": None,
     "font": _FONT,
-    "padding": 4,
+    "padding": {"left": 2, "right": 18, "top": 4, "bottom": 4},
     "view": {"stroke": None},
     "axis": {
         "labelColor": "var(--ink-2)",

@@ -112,7 +112,7 @@ def training_figure(logs: list[EpochLog], best: int) -> Figure:
         mark = (float(best), f"best: epoch {best}") if best else None
         panels.append(lines(total, title="Training loss", x="Epoch", y="Loss", mark=mark))
         panels.append(lines(terms, title="Its terms, unweighted", x="Epoch", y="Loss", mark=mark))
-        ndcg = {
+        ndcg: dict[str, list[tuple[float, float]]] = {
             channel: points
             for channel in CHANNELS
             if (
@@ -234,7 +234,7 @@ def kinds_figure(diagnosis: Diagnosis) -> Figure:
         ]
         if any(value[channel] for value in values.values()):
             title = f"{head}, {channel}"
-            panels.append(bars(values, title=title, x=head, y="Before"))
+            panels.append(bars(values, title=title, x=head, y="Before the test"))
         else:
             empty.append(channel)
     return Figure(
