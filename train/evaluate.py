@@ -7,7 +7,7 @@ a retailer's demand is.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -40,7 +40,7 @@ class Protocol:
 
     channels: ChannelFigures
     baselines: dict[str, ChannelFigures]
-    measured: Mapping[str, Sequence[ChannelMetrics]]
+    measured: Mapping[str, Sequence[ChannelMetrics]] = field(compare=False, repr=False)
     """What the figures are means of: per model, the first of which is C2Rec, and channel. Those of
     one channel are all of the same customers."""
 
