@@ -19,7 +19,7 @@ from c2rec.train.significance import ratio_intervals
 EDGES: npt.NDArray[np.float64] = 10.0 ** np.arange(-6, 0.5, 0.5)
 """Between bins of predicted probability: two for each power of 10."""
 _BINS = len(EDGES) + 1
-_CELLS = 8_000_000
+_CELLS = 2_000_000
 """Scores held at a time."""
 _RESAMPLES = 2000
 
