@@ -354,6 +354,8 @@ def test_the_diagnosis_is_told_to_people_and_machines(evaluation: Evaluation) ->
         assert 0 < document["exposure"][channel]["coverage"] <= 1
         for group in document["attention"][channel].values():
             assert sum(group["weights"].values()) == pytest.approx(1)
+        for kind in document["kinds"][channel].values():
+            assert 0 < kind["customers"] <= kind["purchases"]
         bins = document["calibration"][channel]
         predicted = sum(each["pairs"] * each["predicted"] for each in bins)
         assert predicted == pytest.approx(sum(each["pairs"] * each["observed"] for each in bins))

@@ -301,6 +301,7 @@ def test_the_policy_lets_no_request_out(browser: Browser, report: Path, address:
     blocked = page.evaluate(
         """address => new Promise(resolve => {
           const seen = [];
+          setTimeout(() => resolve(seen.sort()), 5000);
           document.addEventListener('securitypolicyviolation', event => {
             seen.push(event.effectiveDirective);
             if (seen.length === 4) resolve(seen.sort());
