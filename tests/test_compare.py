@@ -708,7 +708,7 @@ def test_the_command_prints_one_document_or_tables(
     document = json.loads(printed.out)
     assert set(document) == {
         *("schema", "k", "seeds", "windows", "models"),
-        *("best_baseline", "uplift", "settings", "validation"),
+        *("best_baseline", "uplift", "ablations", "settings", "validation"),
     }
     assert [document[name] for name in ("schema", "k", "seeds", "windows")] == [1, 5, 1, 1]
     assert list(document["models"]) == ["c2rec", "popularity", "ease single"]

@@ -57,7 +57,7 @@ def test_the_wheel_holds_every_package_typed_and_nothing_else(wheel: Path) -> No
         ours = {
             f"c2rec/{path.relative_to(ROOT)}"
             for path in (ROOT / room).rglob("*")
-            if path.is_file() and path.suffix in (".py", ".typed")
+            if path.is_file() and path.suffix in (".py", ".typed", ".j2")
         }
         assert ours == {name for name in names if name.startswith(f"c2rec/{room}/")}
     assert "c2rec/__init__.py" not in names

@@ -38,6 +38,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """Read the state alone, without the tensors.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state: dict[str, Any] = json.loads((file.metadata() or {})["state"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path}: can't be read as a checkpoint: {error}") from error
+    return state
+
+
 def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
     """Name every tensor of the optimisers' state ``optimizer/<parameter>/<key>``.
 

@@ -1,7 +1,7 @@
 """What a comparison found, put together from figures per customer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Comparison:
     were chosen by the same customers, so its own is flattered."""
     notes: list[str]
     """What is left out, and why."""
+    measured: Mapping[str, Sequence[Result | None]] = field(compare=False, repr=False)
+    """What ``models`` are means of, per model and channel; not in the document."""
 
     def document(self) -> dict[str, object]:
         """Arrange as the JSON document that ``compare --json`` prints."""
@@ -156,6 +158,7 @@ def put_together(
             for name, channels in known.items()
         },
         notes=[*notes, *missing],
+        measured=known,
     )
 
 

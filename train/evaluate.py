@@ -6,7 +6,8 @@ items known to training; other test rows are counted as cold. ``with_repeats`` l
 a retailer's demand is.
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -16,8 +17,9 @@ from c2rec.runtime.errors import RunError
 from c2rec.runtime.records import CHANNELS
 from c2rec.train.baselines.popularity import Popularity
 from c2rec.train.batches import PurchaseIndex
+from c2rec.train.diagnosis import Diagnosis, diagnose
 from c2rec.train.loop import ModelRanker
-from c2rec.train.metrics import Ranker, evaluate_channel
+from c2rec.train.metrics import ChannelMetrics, Ranker, evaluate_channel
 from c2rec.train.run import PreparedData, Run
 from c2rec.train.split import Purchases
 
@@ -26,6 +28,8 @@ Figures: TypeAlias = dict[str, float | int | None]
 ChannelFigures: TypeAlias = dict[str, Figures]
 """Figures of ``offline`` and ``online``."""
 
+OURS = "C2Rec"
+"""The name of the model among those measured."""
 RECENT_DAYS = 7
 """What the baseline recent-popularity calls recent."""
 
@@ -36,6 +40,13 @@ class Protocol:
 
     channels: ChannelFigures
     baselines: dict[str, ChannelFigures]
+    measured: Mapping[str, Sequence[ChannelMetrics]] = field(compare=False, repr=False)
+    """What the figures are means of: per model, the first of which is C2Rec, and channel. Those of
+    one channel are all of the same customers."""
+
+    def document(self) -> dict[str, object]:
+        """Arrange as JSON."""
+        return {"channels": self.channels, "baselines": self.baselines}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,8 @@ class Evaluation:
     """As the main figures, of the customers that the run held out of training. None without."""
     cold: dict[str, dict[str, int]]
     """Per channel, test rows outside the main figures, by what is unknown about them."""
+    diagnosis: Diagnosis
+    """What may be wrong with the lists."""
 
     def document(self) -> dict[str, object]:
         """Arrange as the JSON document that ``evaluate --json`` prints."""
@@ -67,11 +80,12 @@ class Evaluation:
             "channels": self.new.channels,
             "baselines": self.new.baselines,
             "cold": self.cold,
-            "with_repeats": asdict(self.with_repeats),
-            "whole": self.whole and asdict(self.whole),
-            "new_items": self.new_items and asdict(self.new_items),
-            "new_customers": self.new_customers and asdict(self.new_customers),
-            "held_out": self.held_out and asdict(self.held_out),
+            "with_repeats": self.with_repeats.document(),
+            "whole": self.whole and self.whole.document(),
+            "new_items": self.new_items and self.new_items.document(),
+            "new_customers": self.new_customers and self.new_customers.document(),
+            "held_out": self.held_out and self.held_out.document(),
+            "diagnosis": self.diagnosis.document(),
         }
 
 
@@ -115,15 +129,17 @@ def evaluate(run: Run, *, k: int) -> Evaluation:
         if run.config.split.held_out:
             newcomers = replace(every, later=data.split.held_out)
             held_out = _protocol(newcomers, k=k, new_only=True, listed=data.index.known)
+    new = _protocol(main, k=k, new_only=True, listed=data.index.known)
     return Evaluation(
         k=k,
-        new=_protocol(main, k=k, new_only=True, listed=data.index.known),
+        new=new,
         with_repeats=_protocol(main, k=k, new_only=False, listed=data.index.known),
         whole=whole,
         new_items=new_items,
         new_customers=new_customers,
         held_out=held_out,
         cold=data.split.cold,
+        diagnosis=diagnose(run.model, data, new.channels, new.baselines, k=k),
     )
 
 
@@ -159,9 +175,9 @@ def _protocol(
     listed: npt.NDArray[np.bool_] | None = None,
     wanted: npt.NDArray[np.bool_] | None = None,
 ) -> Protocol:
-    def figures(ranker: Ranker) -> ChannelFigures:
-        return {
-            name: evaluate_channel(
+    measured = {
+        name: [
+            evaluate_channel(
                 ranker,
                 part.index,
                 part.later,
@@ -170,10 +186,13 @@ def _protocol(
                 new_only=new_only,
                 listed=listed,
                 wanted=wanted,
-            ).means()
-            for channel, name in enumerate(CHANNELS)
-        }
-
-    return Protocol(
-        figures(part.model), {name: figures(each) for name, each in part.baselines.items()}
-    )
+            )
+            for channel in range(len(CHANNELS))
+        ]
+        for name, ranker in {OURS: part.model, **part.baselines}.items()
+    }
+    figures: dict[str, ChannelFigures] = {
+        name: {each: metrics.means() for each, metrics in zip(CHANNELS, channels, strict=True)}
+        for name, channels in measured.items()
+    }
+    return Protocol(figures.pop(OURS), figures, measured)

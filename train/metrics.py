@@ -131,7 +131,7 @@ class Wanted:
             RunError: a score is not finite.
         """
         batch = self.customers[rows]
-        top = top_k(self._masked(scores, batch), k)  # (b, ≤ k)
+        top = top_k(self.masked(scores, batch), k)  # (b, ≤ k)
         ranked = batch[:, None] * self.index.items + top  # (b, ≤ k)
         place = np.searchsorted(self.pairs, ranked)  # (b, ≤ k), for pairs are sorted
         found: npt.NDArray[np.bool_] = (
@@ -148,12 +148,12 @@ class Wanted:
         Raises:
             RunError: a score is not finite.
         """
-        scores = self._masked(scores, self.customers)
+        scores = self.masked(scores, self.customers)
         owners = np.repeat(np.arange(len(self.customers)), self.targets)  # (targets,)
         items = self.pairs % self.index.items  # (targets,)
         columns = np.arange(self.index.items)
         places = np.empty(len(items), np.int64)
-        for part in _slices(len(items), max(1, _COMPARED // self.index.items)):
+        for part in slices(len(items), max(1, _COMPARED // self.index.items)):
             row, item = scores[owners[part]], items[part, None]  # (t, items), (t, 1)
             own = np.take_along_axis(row, item, 1)  # (t, 1)
             before = (row > own) | ((row == own) & (columns < item))  # ties go to the lower row
@@ -162,7 +162,16 @@ class Wanted:
         total = np.bincount(owners, gain, minlength=len(self.customers))
         return float((total / ideal_dcg(self.targets, k)).mean())
 
-    def _masked(self, scores: npt.NDArray[np.float32], batch: Rows) -> npt.NDArray[np.float32]:
+    def masked(self, scores: npt.NDArray[np.float32], batch: Rows) -> npt.NDArray[np.float32]:
+        """Put -inf where lists leave an item out.
+
+        Args:
+            scores: float32 (b, items); not changed.
+            batch: int64 (b,), whose they are.
+
+        Raises:
+            RunError: a score is not finite.
+        """
         if not np.isfinite(scores).all():
             raise RunError("a score is not finite; fit again with a lower --learning-rate")
         if self.new_only or not self.listed.all():
@@ -211,7 +220,7 @@ def evaluate_channel(
     searched = Wanted.of(index, targets, channel, new_only=new_only, listed=listed, wanted=wanted)
     customers = searched.customers
     metrics = ChannelMetrics(customers, *(np.zeros(len(customers)) for _ in range(3)))
-    for rows in _slices(len(customers), batch_size):
+    for rows in slices(len(customers), batch_size):
         hits = searched.hits(ranker.scores(customers[rows], channel), rows, k)  # (b, ≤ k)
         metrics.hr[rows] = hits.any(1)
         metrics.recall[rows] = hits.sum(1) / searched.targets[rows]
@@ -240,5 +249,6 @@ def ideal_dcg(targets: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]
     return ideal
 
 
-def _slices(length: int, size: int) -> Iterator[slice]:
+def slices(length: int, size: int) -> Iterator[slice]:
+    """Cut a length into pieces of at most a size."""
     return (slice(start, min(start + size, length)) for start in range(0, length, size))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from c2rec.train.comparison import Comparison
+from c2rec.train.diagnosis import Diagnosis
 from c2rec.train.evaluate import ChannelFigures, Evaluation, Protocol
 from c2rec.train.loop import EpochLog
 from c2rec.train.significance import Uplift
@@ -116,8 +117,64 @@ def evaluation_text(evaluation: Evaluation) -> str:
             "",
             "Test rows outside the first two tables (customer or item unknown to training):",
             *table(["channel", *(name.replace("_", " ") for name in first)], cold),
+            "",
+            *_diagnosis_lines(evaluation.diagnosis),
         ]
     )
+
+
+def _diagnosis_lines(diagnosis: Diagnosis) -> Iterable[str]:
+    yield f"Diagnosis, by lists of the whole catalogue for {diagnosis.customers} customers:"
+    for finding in diagnosis.findings:
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {number(value)}" for name, value in finding.figures.items()
+        )
+        yield f"{finding.verdict:8} {finding.title}: {figures}"
+        yield f"{'':8} warns where {finding.rule}"
+        if finding.verdict != "ok":
+            yield f"{'':8} {finding.advice}"
+    yield ""
+    heads = ["", "coverage", "possible", "Gini", "popularity shown", "popularity bought"]
+    rows = [
+        [
+            channel,
+            number(each.coverage),
+            number(each.possible),
+            number(each.gini),
+            number(each.shown_popularity),
+            number(each.bought_popularity),
+        ]
+        for channel, each in diagnosis.exposure.items()
+    ]
+    yield from table(heads, rows)
+    yield ""
+    heads = ["by what the customer had bought", "purchases", "customers", "HR", "NDCG"]
+    rows = [
+        [
+            f"{channel}, {kind}",
+            *(number(figures[name]) for name in ("purchases", "customers", "hr", "ndcg")),
+        ]
+        for channel, kinds in diagnosis.kinds.items()
+        for kind, figures in kinds.items()
+    ]
+    yield from table(heads, rows)
+    yield ""
+    rows = [
+        [f"{channel}, {group}", *(number(weight) for weight in each.weights.values())]
+        for channel, groups in diagnosis.attention.items()
+        for group, each in groups.items()
+    ]
+    parts = next(
+        (list(g.weights) for each in diagnosis.attention.values() for g in each.values()), []
+    )
+    yield from table(["attention of what is shown", *parts], rows)
+
+
+def number(value: float | int | None) -> str:
+    """Write a count as it is and anything else with three digits after the point."""
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _slice_lines(title: str, protocol: Protocol | None, k: int) -> Iterable[str]:

@@ -87,6 +87,89 @@ def uplift(
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def intervals(
+    values: npt.NDArray[np.float64], customers: Rows, *, resamples: int = RESAMPLES
+) -> list[Interval | None]:
+    """Give means their intervals.
+
+    Args:
+        values: float64 (rows, columns); a row is a customer in a test period.
+        customers: int64 (rows,), whose row it is; all rows of a customer are drawn together.
+        resamples: how often as many customers are drawn, with replacement, as there are.
+
+    Returns:
+        One per column; None with fewer than two customers.
+    """
+    _, owners = np.unique(customers, return_inverse=True)
+    rows = np.bincount(owners)  # (customers,)
+    sums = np.zeros((len(rows), values.shape[1]))
+    np.add.at(sums, owners, values)
+    if len(rows) and (rows == rows[0]).all():  # the usual case: every resample is as long
+        return _ratios(sums, None, len(values), resamples)
+    return _ratios(sums, np.repeat(rows[:, None], values.shape[1], axis=1), 0, resamples)
+
+
+def ratio_intervals(
+    numerators: npt.NDArray[np.float64],
+    denominators: npt.NDArray[np.float64],
+    *,
+    resamples: int = RESAMPLES,
+) -> list[Interval | None]:
+    """Give ratios of sums over customers their intervals.
+
+    Args:
+        numerators: float64 (customers, columns).
+        denominators: float64 (customers, columns), none negative.
+        resamples: as of ``intervals``.
+
+    Returns:
+        One per column; None where the denominators sum to 0, or with fewer than two customers.
+    """
+    return _ratios(numerators, denominators, 0, resamples)
+
+
+def _ratios(
+    numerators: npt.NDArray[np.float64],
+    denominators: npt.NDArray[np.float64] | None,
+    fixed: int,
+    resamples: int,
+) -> list[Interval | None]:
+    """Divide resampled sums by each other or, without denominators, by a fixed number."""
+    n, columns = numerators.shape
+    if n < 2:
+        return [None] * columns
+    if denominators is None:
+        drawn = _resampled_sums(numerators, resamples) / fixed  # (resamples, columns)
+        means, bases = numerators.sum(0) / fixed, np.ones(columns)
+    else:
+        sums = _resampled_sums(np.concatenate([numerators, denominators], axis=1), resamples)
+        some = sums[:, columns:] > 0
+        drawn = np.divide(
+            sums[:, :columns], sums[:, columns:], out=np.full(some.shape, np.nan), where=some
+        )
+        bases = denominators.sum(0)
+        means = numerators.sum(0) / np.where(bases > 0, bases, 1)
+    results: list[Interval | None] = []
+    for column in range(columns):
+        ratios = np.sort(drawn[~np.isnan(drawn[:, column]), column])
+        left_out = max(round(_TAIL * len(ratios)), 1)
+        if bases[column] == 0 or len(ratios) < 2:
+            results.append(None)
+            continue
+        low, high = float(ratios[left_out - 1]), float(ratios[len(ratios) - left_out - 1])
+        results.append(Interval(float(means[column]), low, high))
+    return results
+
+
 def _resampled_sums(values: npt.NDArray[np.float64], resamples: int) -> npt.NDArray[np.float64]:
     """Draw as many rows as there are, with replacement, and sum them: (resamples, columns).
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from c2rec.runtime.errors import DataError
-from c2rec.train.commands.options import FOLDER, JSON, SPLIT, TRAINING
+from c2rec.train.commands.options import FOLDER, HTML, JSON, SPLIT, TRAINING
 from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConfig
 
 
@@ -63,6 +63,7 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     help="CPU threads; another number gives slightly other weights.",
 )
 @click.option("--restart", is_flag=True, help="Throw away what the folder holds and begin anew.")
+@HTML
 @JSON
 def compare(
     data: Path,
@@ -77,6 +78,7 @@ def compare(
     ablations: bool,
     threads: int,
     restart: bool,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Measure C2Rec against tuned baselines, over seeds and test windows.
@@ -95,6 +97,8 @@ def compare(
     from c2rec.train.trained import Variant
     from c2rec.train.transactions import read_dataset
 
+    if html:
+        from c2rec.train.pages.comparison import write_comparison
     known = baselines()
     for name in models:
         if name not in known:
@@ -130,4 +134,7 @@ def compare(
         sys.exit(130)
     finally:
         reporter.clear()
+    if html:
+        write_comparison(html, comparison, dataset, config)
+        click.echo(f"{html}: written", err=True)
     click.echo(json.dumps(comparison.document()) if as_json else comparison_text(comparison))

@@ -40,6 +40,24 @@ SPLIT, MODEL_DEFAULTS, TRAINING = SplitConfig(), ModelConfig(), TrainingConfig()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 
+def _in_a_folder(
+    _context: click.Context, _parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Refuse at once what can't be written after hours of work."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write it to")
+    return path
+
+
+HTML = click.option(
+    "--html",
+    type=FILE,
+    metavar="FILE",
+    callback=_in_a_folder,
+    help="Write a report too: one file with charts and a model card, which needs no network.",
+)
+
+
 @contextmanager
 def errors_to_exit(extra: str) -> Iterator[None]:
     """Print an error of ours as one message on stderr and exit 1; name a missing extra."""
