@@ -131,7 +131,9 @@ def blend(
             ]
         )
         say("making the rows of the neighbour term")
-        model.neighbours = terms.rows(weights=factors, neighbours=neighbours)
+        model.neighbours, common = terms.rows(weights=factors, neighbours=neighbours)
+        with torch.no_grad():
+            model.item_bias.weight += torch.from_numpy(common.T).float()
     offline, online = chosen
     return Blended(replace(config, search=False, offline=offline, online=online), before, after)
 

@@ -44,7 +44,7 @@ class ModelConfig:
     """Whether items are also what their attributes say."""
     shared_start: float = 2.0
     """b_{c,shared} before training: attention starts biased towards the shared component."""
-    neighbours: int = 128
+    neighbours: int = 256
     """Items that each item's row of the neighbour term names; 0 leaves the term out. A release
     takes 8 bytes for each."""
 

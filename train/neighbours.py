@@ -107,13 +107,22 @@ class NeighbourTerms:
         identity: Floats = self._purchases[customers].toarray().astype(np.float32)
         return identity / self._divisors(customers)
 
-    def rows(self, *, weights: npt.NDArray[np.float64], neighbours: int) -> Neighbours:
+    def rows(
+        self, *, weights: npt.NDArray[np.float64], neighbours: int
+    ) -> tuple[Neighbours, npt.NDArray[np.float64]]:
         """Add the parts up and keep the largest entries of each row.
+
+        What the rows have in common, their mean over all purchases, is the same for every
+        customer: it is taken out of them first, and belongs into the item bias.
 
         Args:
             weights: float64 (2, 3): β, γ and ρ per channel.
             neighbours: entries to keep of each row, by the greater of the two channels.
+
+        Returns:
+            The rows, and what was taken out of them: float64 (2, items).
         """
+        common = self._mean_row(weights)  # (2, items)
         kept = min(neighbours, self.items)
         found = np.zeros((self.items, kept), np.int64)
         values = np.zeros((self.items, len(CHANNELS), kept), np.float32)
@@ -123,6 +132,7 @@ class NeighbourTerms:
         for first in range(0, self.items, step):
             rows = np.arange(first, min(first + step, self.items))
             block = self._block(rows, place[rows], weights)  # (2, rows, items)
+            block -= common[:, None].astype(np.float32)
             loudest = np.abs(block).max(0)  # (rows, items)
             # stable, so that equal entries are chosen by their item on every machine
             order = np.argsort(-loudest, axis=1, kind="stable")[:, :kept]
@@ -130,7 +140,22 @@ class NeighbourTerms:
             found[rows] = order
             values[rows] = np.take_along_axis(block, order[None], 2).transpose(1, 0, 2)
         # as a release stores them
-        return Neighbours(torch.from_numpy(found), torch.from_numpy(values).half().float())
+        as_stored = torch.from_numpy(values).half().float()
+        return Neighbours(torch.from_numpy(found), as_stored), common
+
+    def _mean_row(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Mean over all purchases of the rows of B_c: float64 (2, items)."""
+        bought = np.asarray(self._purchases.sum(0)).ravel().astype(np.float64)  # (items,)
+        share = bought / max(bought.sum(), 1)
+        regressed = np.zeros(self.items)
+        inner = self.regression.items
+        regressed[inner] = share[inner] @ self.regression.weights
+        mean = np.empty((len(CHANNELS), self.items))
+        for channel, (beta, gamma, rho) in enumerate(weights):
+            voters = self._votes @ share  # (customers,)
+            alike = self._in_channel[channel].T @ voters - share * self._diagonal(channel)
+            mean[channel] = beta * regressed + gamma * alike + rho * share
+        return mean
 
     def _block(
         self, rows: Rows, places: Rows, weights: npt.NDArray[np.float64]
