@@ -52,6 +52,8 @@ CHECKPOINT_SECONDS = 60.0
 """Within an epoch, progress is saved at least so often."""
 _RANKED_AT_ONCE = 256
 """Customers: what is gathered for their neighbours takes memory."""
+VALIDATED = 5000
+"""Customers per channel that an epoch is validated on, at most: more would tell little more."""
 VALIDATION_K = 10
 """List length of the NDCG that decides when to stop."""
 
@@ -251,6 +253,7 @@ def _end_epoch(
                 k=VALIDATION_K,
                 new_only=True,
                 listed=data.index.known,
+                most=VALIDATED,
             )
             ndcg[name] = float(metrics.ndcg.mean()) if len(metrics.customers) else None
         known = [value for value in ndcg.values() if value is not None]

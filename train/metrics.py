@@ -199,6 +199,7 @@ def evaluate_channel(
     new_only: bool,
     listed: npt.NDArray[np.bool_] | None = None,
     wanted: npt.NDArray[np.bool_] | None = None,
+    most: int | None = None,
     batch_size: int = 256,
 ) -> ChannelMetrics:
     """Rank the whole catalogue for each customer with a target and see what is hit.
@@ -212,12 +213,14 @@ def evaluate_channel(
         new_only: as of ``Wanted.of``, as are ``listed`` and ``wanted``.
         listed: bool (items,).
         wanted: bool (items,).
+        most: measure so many customers at most, evenly spread; None measures all.
         batch_size: customers scored at a time.
 
     Raises:
         RunError: a score is not finite.
     """
     searched = Wanted.of(index, targets, channel, new_only=new_only, listed=listed, wanted=wanted)
+    searched = searched if most is None else searched.sample(most)
     customers = searched.customers
     metrics = ChannelMetrics(customers, *(np.zeros(len(customers)) for _ in range(3)))
     for rows in slices(len(customers), batch_size):
