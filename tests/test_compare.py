@@ -325,6 +325,22 @@ def test_the_best_baseline_is_the_best_in_validation(
         )
 
 
+def test_who_bought_nothing_in_a_channel_gets_what_sells_there() -> None:
+    rows = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (2, 1, 0), (3, 2, 1), (3, 3, 1)]
+    customers, items, channels = (np.array(each) for each in zip(*rows, strict=True))
+    purchases = Purchases(
+        customers.astype(np.int32),
+        items.astype(np.int32),
+        channels.astype(np.int8),
+        np.zeros(len(rows), np.int32),
+        np.ones(len(rows), np.int64),
+    )
+    for name in ("ease single", "item-knn single", "user-knn single"):
+        ranker = baselines()[name][0].build(Task(purchases, 4, 4, seed=1, threads=1))
+        assert ranker.scores(np.array([3]), 0).tolist() == [[2, 3, 0, 0]], name
+        assert ranker.scores(np.array([0]), 0).tolist() != [[2, 3, 0, 0]], name
+
+
 @pytest.mark.parametrize("name", ["item-knn", "ease", "user-knn", "als"])
 def test_single_ignores_the_other_channel_and_merged_does_not(dataset: Dataset, name: str) -> None:
     data = prepare(dataset, SPLIT)

@@ -65,21 +65,27 @@ class PerChannel:
     """One model per channel, each answering for its own.
 
     A model is trained when it is first asked, since settings are chosen per channel and one of
-    the two may never be needed.
+    the two may never be needed. Customers of whom it knows nothing get what sells best.
 
     Args:
         build: trains the model of a channel.
+        popularity: what sells.
     """
 
-    def __init__(self, build: Callable[[int], Ranker]) -> None:
+    def __init__(self, build: Callable[[int], Ranker], popularity: Ranker) -> None:
         self._build = build
+        self._popularity = popularity
         self._models: dict[int, Ranker] = {}
 
     def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
         """Score every item with the channel's own model: float32 (batch, items)."""
         if channel not in self._models:
             self._models[channel] = self._build(channel)
-        return self._models[channel].scores(customers, channel)
+        scores = self._models[channel].scores(customers, channel)
+        unknown = np.logical_not(np.any(scores, axis=1))
+        if unknown.any():
+            scores = np.where(unknown[:, None], self._popularity.scores(customers, channel), scores)
+        return scores
 
 
 def baselines() -> dict[str, list[Candidate]]:
@@ -377,6 +383,7 @@ def _merged_and_single(
     yield Candidate(f"{name} merged", settings, lambda task: build(task, None), seeded)
 
     def single(task: Task) -> Ranker:
-        return PerChannel(lambda channel: build(task, channel))
+        popularity = Popularity(task.purchases, items=task.items)
+        return PerChannel(lambda channel: build(task, channel), popularity)
 
     yield Candidate(f"{name} single", settings, single, seeded)
