@@ -25,10 +25,12 @@ from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
 from c2rec.runtime.tensors import GOLDEN_K, Array
 from c2rec.train.batches import PurchaseIndex, Rows
+from c2rec.train.config import parse_blend
 from c2rec.train.files import write_bytes
 from c2rec.train.model import C2Rec, Histories
 from c2rec.train.run import Run
 from c2rec.train.split import Purchases, all_history
+from c2rec.train.strangers import popularity
 
 GOLDEN_CUSTOMERS = 32
 """At most so many customers are golden, spread evenly over all."""
@@ -102,7 +104,8 @@ def collect(run: Run) -> Content:
             f"experiments; a release takes {len(COMPONENTS)}"
         )
     customer_ids, purchases = all_history(dataset, vocabulary.item_ids)
-    popularity = _units_sold(purchases, model.items)
+    blend = parse_blend(run.blended["blend"], f"{run.folder}: blend: ")
+    sold = popularity(purchases, model.items, blend)
     if model.config.encoder == "table":
         customer_ids, purchases = _only(customer_ids, purchases, vocabulary.customer_ids)
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
@@ -112,7 +115,7 @@ def collect(run: Run) -> Content:
             "item_embeddings": model.item_vectors(catalogue).numpy(),
             "item_bias": model.item_bias.weight.T.contiguous().numpy(),
             "attention_bias": attention_bias(model).numpy(),
-            "popularity": popularity,
+            "popularity": sold,
         }
         items |= _neighbour_rows(model)
         if model.config.encoder == "history":
@@ -204,12 +207,6 @@ def _only(
         days=purchases.days[keep],
         quantities=purchases.quantities[keep],
     )
-
-
-def _units_sold(purchases: Purchases, items: int) -> npt.NDArray[np.int64]:
-    units = np.zeros((len(CHANNELS), items), dtype=np.int64)
-    np.add.at(units, (purchases.channels, purchases.items), purchases.quantities)
-    return units
 
 
 def _golden_customers(index: PurchaseIndex) -> Rows:

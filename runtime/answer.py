@@ -25,7 +25,8 @@ class RecommendedItem:
     name: str
     """What to show a person; the item id where the release has no name."""
     score: float
-    """The model's score in the tiers personal and basket, units sold in store-popular, else 0."""
+    """The model's score in the tiers personal and basket, units sold in store-popular,
+    each counting less with its age, else 0."""
     reason: str
     attention: Attention
 

@@ -242,7 +242,7 @@ class Recommender:
         return Encoder(self._cache)
 
     @cached_property
-    def _popularity(self) -> npt.NDArray[np.int64]:
+    def _popularity(self) -> npt.NDArray[np.float32]:
         return self._cache.array("popularity")  # (2, items)
 
 
@@ -258,9 +258,7 @@ def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> t
     return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
 
 
-def _best(
-    values: npt.NDArray[np.float32] | npt.NDArray[np.int64], left_out: _Rows, least: float, k: int
-) -> _Rows:
+def _best(values: npt.NDArray[np.float32], left_out: _Rows, least: float, k: int) -> _Rows:
     """Columns of the k best of ``values`` (1, items), without those left out."""
     ranked = values.copy()
     ranked[:, left_out] = least

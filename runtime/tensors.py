@@ -35,8 +35,8 @@ class TensorSpec:
     dtype: DType
     shape: tuple[int | str, ...]
     """A name instead of a length is free, at least 1, and the same all over the file."""
-    low: int = 0
-    """Least value of an integer tensor; floats must only be finite."""
+    low: int | None = None
+    """Least value; None: 0 for whole numbers, none for others, which must be finite."""
     high: int = 2**53
     """Greatest value of an integer tensor."""
 
@@ -51,7 +51,7 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
             "item_embeddings": TensorSpec("float32", (items, size)),
             "item_bias": TensorSpec("float32", (2, items)),
             "attention_bias": TensorSpec("float32", (2, 3, items)),
-            "popularity": TensorSpec("int64", (2, items)),
+            "popularity": TensorSpec("float32", (2, items), low=0),
             "neighbour_items": TensorSpec("int32", (items, "neighbours"), high=last),
             "neighbour_weights": TensorSpec("float16", (items, 2, "neighbours")),
         },
@@ -134,9 +134,12 @@ class TensorFile:
             raise ReleaseError(f"{self.name}: tensor {name!r}: {error}") from error
         if spec.dtype in ("float16", "float32"):
             wrong, allowed = ~np.isfinite(values), "finite numbers"
+            if spec.low is not None:
+                wrong, allowed = wrong | (values < spec.low), f"{allowed} from {spec.low}"
         else:
-            wrong = (values < spec.low) | (values > spec.high)
-            allowed = f"whole numbers from {spec.low} to {spec.high}"
+            low = spec.low or 0
+            wrong = (values < low) | (values > spec.high)
+            allowed = f"whole numbers from {low} to {spec.high}"
         if wrong.any():
             where = np.argwhere(wrong)[0]
             got = values[tuple(where)]

@@ -71,8 +71,8 @@ def answer_text(answer: "Answer", data_to: str) -> str:
     for rank, item in enumerate(answer.items, start=1):
         alphas = [getattr(item.attention, k) for k in COMPONENTS]
         shares = [f"{alpha:.0%}" if any(alphas) else "–" for alpha in alphas]
-        # units sold are whole, the model's scores are not
-        score = f"{item.score:.3f}" if any(alphas) else f"{item.score:.0f}"
+        # units sold, weighed by age, need no third decimal
+        score = f"{item.score:.3f}" if any(alphas) else f"{item.score:.1f}"
         rows.append(
             [str(rank), _short(item.name), _short(item.item_id), score, *shares, item.reason]
         )

@@ -191,7 +191,7 @@ def make_release(
     if encoder == "table":
         components = normal(customers, 3, size)
         del item_tensors["source_embeddings"]
-    popularity = np.zeros((2, items), np.int64)
+    popularity = np.zeros((2, items), np.float32)
     for item, channel in flat:
         popularity[channel, item] += 1
     popularity[1] *= sold_online

@@ -18,7 +18,7 @@ from c2rec.train.neighbours import NeighbourTerms, regress
 from c2rec.train.split import Purchases
 
 CUSTOMERS, ITEMS = 30, 12
-NOTHING = ChannelBlend(0, 0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = ChannelBlend(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def purchases_of(rows: list[tuple[int, int, int]], days: list[int] | None = None) -> Purchases:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from c2rec.train.config import BlendConfig, ChannelBlend, RunConfig
 from c2rec.train.trained import Variant
 
-_NOTHING = ChannelBlend(0, 0, 0, 0, 0, 0, 0, 0, 0)
+_NOTHING = ChannelBlend(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def ablations(full: RunConfig) -> Iterator[Variant]:

@@ -137,6 +137,9 @@ class ChannelBlend:
     """The same, by half in 100 days."""
     season: float = 0.0
     """Weight of log(1 + purchases in the four weeks that came next a year ago)."""
+    half_life: float = 0.0
+    """Days after which a sale counts half as much in the popularity that customers are shown of
+    whom nothing is known; 0: all sales count alike."""
     rare: float = -1.0
     """Added to the scores of items with too few purchases to be trained on."""
     new: float = -1.0

@@ -46,6 +46,7 @@ from c2rec.train.run import (
     model_tensors,
 )
 from c2rec.train.steps import Trainer
+from c2rec.train.strangers import choose_half_lives, popularity
 from c2rec.train.unknown import offset_unknown, settle_unknown
 
 CHECKPOINT_SECONDS = 60.0
@@ -219,9 +220,11 @@ def _finish(config: RunConfig, data: PreparedData, folder: Path, reporter: Repor
     )
     reporter.stage("choosing how readily rare and new items are shown")
     later = data.split.everyone.valid if config.split.valid_days else None
-    whole = offset_unknown(
-        model, data.index, data.everyone, later, replace(blended.blend, search=config.blend.search)
-    )
+    sold = data.split.everyone.train
+    whole = replace(blended.blend, search=config.blend.search)
+    whole = choose_half_lives(sold, later, data.index.items, whole)
+    model.popularity = torch.from_numpy(popularity(sold, data.index.items, whole))
+    whole = offset_unknown(model, data.index, data.everyone, later, whole)
     blended = replace(blended, blend=replace(whole, search=False))
     write_tensors(folder / MODEL, model_tensors(model), state | {"blended": asdict(blended)})
 

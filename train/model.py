@@ -116,6 +116,8 @@ class C2Rec(nn.Module):
         nn.init.zeros_(self.pair_class.weight)
         self.neighbours: Neighbours | None = None
         """Set after training, by ``blend``."""
+        self.popularity: Tensor | None = None
+        """float32 (2, items), what customers without a history are shown; set after training."""
 
     def _freeze_attention(self) -> None:
         """Hold at 0 the parts of the logit that the kind of attention has no use for."""
@@ -280,10 +282,17 @@ class C2Rec(nn.Module):
         return scores.reshape(batch, self.items)
 
     def rank(self, histories: Histories, channel: int) -> Tensor:
-        """Score the whole catalogue for a batch of customers, by all terms: (batch, items)."""
+        """Score the whole catalogue for a batch of customers as a kiosk would: (batch, items).
+
+        By all terms; by popularity for customers without a history.
+        """
         components, has = self.encode(histories)
         scores, _ = self.score(components, has, channel, torch.arange(self.items))
-        return scores + self.neighbour_scores(histories, channel)
+        scores = scores + self.neighbour_scores(histories, channel)
+        if self.popularity is None:
+            return scores
+        strangers = histories.counts.sum(1, keepdim=True) == 0  # (b, 1)
+        return torch.where(strangers, self.popularity[channel], scores)
 
     def classify(self, components: Tensor, items: Tensor) -> Tensor:
         """Logits of (both channels, offline only, online only) for pairs of customer and item.

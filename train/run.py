@@ -42,6 +42,7 @@ from c2rec.train.transactions import Dataset, read_dataset
 
 MODEL, BEST, CHECKPOINT = "model.safetensors", "best.safetensors", "checkpoint.safetensors"
 _NEIGHBOUR_ITEMS, _NEIGHBOUR_WEIGHTS = "neighbours.items", "neighbours.weights"
+_POPULARITY = "popularity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,7 @@ def load_model(folder: Path, config: RunConfig, data: PreparedData) -> tuple[C2R
     tensors, state = read_tensors(path)
     items, weights = tensors.pop(_NEIGHBOUR_ITEMS, None), tensors.pop(_NEIGHBOUR_WEIGHTS, None)
     load_weights(model, tensors, path)
+    model.popularity = tensors.pop(_POPULARITY, None)
     if items is not None and weights is not None:
         _check_neighbours(path, model.items, items, weights)
         model.neighbours = Neighbours(items, weights)
@@ -232,6 +234,8 @@ def model_tensors(model: C2Rec) -> dict[str, Tensor]:
     if model.neighbours is not None:
         tensors[_NEIGHBOUR_ITEMS] = model.neighbours.items
         tensors[_NEIGHBOUR_WEIGHTS] = model.neighbours.weights
+    if model.popularity is not None:
+        tensors[_POPULARITY] = model.popularity
     return tensors
 
 
