@@ -14,7 +14,7 @@ from c2rec.train.config import BlendConfig, ChannelBlend, ModelConfig
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec, Neighbours
-from c2rec.train.neighbours import NeighbourTerms, regress
+from c2rec.train.neighbours import NeighbourTerms, _largest, regress
 from c2rec.train.split import Purchases
 
 CUSTOMERS, ITEMS = 30, 12
@@ -158,6 +158,12 @@ def test_the_largest_entries_of_either_channel_are_kept(index: PurchaseIndex) ->
             kept.weights[item].numpy(), table[:, item, names], rtol=2e-3, atol=1e-5
         )
     assert torch.equal(kept.weights, kept.weights.half().float()), "as a release stores them"
+
+
+def test_of_equal_entries_the_first_are_kept() -> None:
+    values = np.array([[1, 3, 1, 1, 2], [0, 0, 0, 0, 0], [5, 4, 3, 2, 1]], np.float32)
+    assert _largest(values, 3).tolist() == [[0, 1, 4], [0, 1, 2], [0, 1, 2]]
+    assert _largest(values, 5).tolist() == [[0, 1, 2, 3, 4]] * 3
 
 
 def test_without_neighbours_or_purchases_nothing_is_added(index: PurchaseIndex) -> None:

@@ -134,11 +134,9 @@ class NeighbourTerms:
             block = self._block(rows, place[rows], weights)  # (2, rows, items)
             block -= common[:, None].astype(np.float32)
             loudest = np.abs(block).max(0)  # (rows, items)
-            # stable, so that equal entries are chosen by their item on every machine
-            order = np.argsort(-loudest, axis=1, kind="stable")[:, :kept]
-            order.sort(axis=1)
-            found[rows] = order
-            values[rows] = np.take_along_axis(block, order[None], 2).transpose(1, 0, 2)
+            columns = _largest(loudest, kept)  # (rows, kept)
+            found[rows] = columns
+            values[rows] = np.take_along_axis(block, columns[None], 2).transpose(1, 0, 2)
         # as a release stores them
         as_stored = torch.from_numpy(values).half().float()
         return Neighbours(torch.from_numpy(found), as_stored), common
@@ -182,3 +180,18 @@ class NeighbourTerms:
     def _divisors(self, customers: Rows) -> Floats:
         divisors: Floats = np.maximum(self.lengths[customers], 1).astype(np.float32)[:, None]
         return divisors
+
+
+def _largest(values: Floats, k: int) -> Rows:
+    """Find the columns of the k largest values of each row, of equal ones the first: (rows, k).
+
+    Args:
+        values: float32 (rows, columns).
+        k: from 1 to the number of columns.
+    """
+    least = np.partition(values, -k, axis=1)[:, [-k]]  # (rows, 1)
+    above, equal = values > least, values == least
+    room = k - above.sum(1, keepdims=True)  # (rows, 1)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    columns: Rows = np.nonzero(chosen)[1].reshape(len(values), k)
+    return columns
