@@ -33,6 +33,7 @@ from c2rec.train.cli import main
 from c2rec.train.compare import compare
 from c2rec.train.comparison import Comparison
 from c2rec.train.config import BlendConfig, ModelConfig, RunConfig, SplitConfig, TrainingConfig
+from c2rec.train.evaluate import evaluate
 from c2rec.train.loop import Interrupted, ModelRanker
 from c2rec.train.metrics import Ranker, evaluate_channel
 from c2rec.train.report import comparison_text
@@ -833,3 +834,38 @@ def test_a_variant_is_compared_with_the_first_on_the_same_customers(
             assert mean == pytest.approx((theirs["ndcg"] or 0) / (base["ndcg"] or 1) - 1)
         assert document["ablations"][name]["meaning"] in comparison_text(found)
     assert set(found.best_baseline.values()) == {"popularity"}, "a variant is no baseline"
+
+
+def test_the_whole_is_measured_into_the_same_folder_with_the_same_runs(
+    dataset: Dataset, folder: Path, tmp_path: Path, cheap: dict[str, list[Candidate]]
+) -> None:
+    models = {"popularity": cheap["popularity"], "repeat": baselines()["repeat"]}
+    known = run(dataset, tmp_path / "out", models, data=str(folder))
+    recorder = Recorder()
+    found = compare(
+        dataset,
+        tmp_path / "out",
+        [variant(dataset, str(folder))],
+        models,
+        seeds=1,
+        rolling=1,
+        k=10,
+        restart=False,
+        reporter=recorder,
+        whole=True,
+    )
+    assert found.whole
+    assert not known.whole
+    loaded = load_run(tmp_path / "out" / "window-0" / "c2rec-1")
+    measured = evaluate(loaded, k=10).whole
+    assert measured is not None
+    for channel in CHANNELS:
+        theirs = found.models["c2rec"][channel]
+        assert theirs == pytest.approx(measured.channels[channel])
+        assert found.models["popularity"][channel] == pytest.approx(
+            measured.baselines["popularity"][channel]
+        )
+        assert (theirs["customers"] or 0) > (known.models["c2rec"][channel]["customers"] or 0)
+    assert run(dataset, tmp_path / "out", models, data=str(folder)).models == known.models
+    assert "of everybody" in comparison_text(found)
+    assert "known to training" in comparison_text(known)

@@ -46,7 +46,7 @@ from c2rec.train.trained import (
     write_record,
 )
 from c2rec.train.transactions import Dataset
-from c2rec.train.windows import Window, cut, survey
+from c2rec.train.windows import Ground, Window, cut, ground, survey
 
 COMPARISON = "comparison.json"
 _FIRST_SEED = 1
@@ -75,6 +75,7 @@ def compare(
     k: int,
     restart: bool,
     reporter: Reporter,
+    whole: bool = False,
 ) -> Comparison:
     """Train and measure what the folder doesn't hold yet, and put all of it together.
 
@@ -88,6 +89,9 @@ def compare(
         k: length of the lists.
         restart: throw away what the folder holds.
         reporter: shows progress.
+        whole: measure everybody and the whole catalogue, not only what is known to training.
+            The baselines then learn from everybody's purchases. A table of customers can't be
+            among the variants, for it knows its own alone.
 
     Raises:
         loop.Interrupted: SIGINT or SIGTERM came while C2Rec was trained; it is saved.
@@ -95,7 +99,7 @@ def compare(
         RunError: the folder holds something else, or training C2Rec failed.
     """
     split, threads = variants[0].config.split, variants[0].config.training.threads
-    windows, notes = survey(dataset, split, rolling)
+    windows, notes = survey(dataset, split, rolling, whole=whole)
     if not any(window.channels for window in windows):
         raise DataError("\n".join(["nothing can be measured:", *notes]))
     for note in notes:
@@ -115,7 +119,9 @@ def compare(
     with opened(
         folder, COMPARISON, identity, what="comparison", made=["window-*"], restart=restart
     ):
-        work = _Work(dataset, folder, split, windows, seeds=seeds, k=k, threads=threads)
+        work = _Work(
+            dataset, folder, split, windows, seeds=seeds, k=k, threads=threads, whole=whole
+        )
         work.check_runs(variants)
         chosen = work.choose(baselines, reporter)
         work.measure(variants, chosen, reporter)
@@ -133,6 +139,7 @@ def compare(
             seeds=seeds,
             windows=sum(bool(window.channels) for window in windows),
             notes=notes,
+            whole=whole,
         )
 
 
@@ -153,6 +160,7 @@ class _Work:
         seeds: int,
         k: int,
         threads: int,
+        whole: bool,
     ) -> None:
         self._dataset = dataset
         self._folder = folder
@@ -161,7 +169,8 @@ class _Work:
         self._seeds = seeds
         self._k = k
         self._threads = threads
-        self._prepared: tuple[Window, PreparedData, Rows] | None = None
+        self._whole = whole
+        self._prepared: tuple[Window, PreparedData, Ground, Rows] | None = None
         """Of one window at a time, which bounds memory."""
 
     def check_runs(self, variants: Sequence[Variant]) -> None:
@@ -195,7 +204,7 @@ class _Work:
             channels = [channel for channel, each in enumerate(oldest) if each is window]
             if channels:
                 units += [
-                    (Trained(window, candidate, _FIRST_SEED), channels)
+                    (Trained(window, candidate, _FIRST_SEED, self._whole), channels)
                     for candidates in baselines.values()
                     for candidate in candidates
                 ]
@@ -214,7 +223,7 @@ class _Work:
         """Find the first of those with the greatest validation NDCG, whatever the test says."""
         best, greatest = None, -1.0
         for candidate in candidates:
-            trained = Trained(window, candidate, _FIRST_SEED)
+            trained = Trained(window, candidate, _FIRST_SEED, self._whole)
             reached = read_record(trained.path(self._folder, channel)).validation
             if reached is not None and reached > greatest:
                 best, greatest = candidate, reached
@@ -268,7 +277,7 @@ class _Work:
 
     def _of_all_seeds(self, window: Window, model: Model) -> list[Trained]:
         seeds = self._seeds if is_seeded(model) else 1
-        return [Trained(window, model, _FIRST_SEED + each) for each in range(seeds)]
+        return [Trained(window, model, _FIRST_SEED + each, self._whole) for each in range(seeds)]
 
     def _work_off(
         self, phase: str, units: Sequence[tuple[Trained, Sequence[int]]], reporter: Reporter
@@ -281,12 +290,12 @@ class _Work:
                 self._measure(trained, left, reporter)
 
     def _measure(self, trained: Trained, channels: Sequence[int], reporter: Reporter) -> None:
-        data, numbers = self._data(trained.window)
+        data, on, numbers = self._data(trained.window)
         left = list(channels)
         try:
-            ranker = self._train(trained, data, reporter)
+            ranker = self._train(trained, data, on, reporter)
             while left:
-                self._keep(trained, left[0], self._record(ranker, data, numbers, left[0]))
+                self._keep(trained, left[0], self._record(ranker, on, numbers, left[0]))
                 left.pop(0)
         except RunError as error:
             if isinstance(trained.model, Variant):
@@ -300,11 +309,13 @@ class _Work:
     def _keep(self, trained: Trained, channel: int, record: Record) -> None:
         write_record(trained.path(self._folder, channel), record, settings_of(trained.model))
 
-    def _train(self, trained: Trained, data: PreparedData, reporter: Reporter) -> Ranker:
+    def _train(
+        self, trained: Trained, data: PreparedData, on: Ground, reporter: Reporter
+    ) -> Ranker:
         if isinstance(trained.model, Candidate):
-            size = data.index
+            size = on.index
             return trained.model.build(
-                Task(data.split.train, size.customers, size.items, trained.seed, self._threads)
+                Task(size.purchases, size.customers, size.items, trained.seed, self._threads)
             )
         run, config = trained.run(self._folder), trained.run_config(trained.model)
         run.mkdir(parents=True, exist_ok=True)
@@ -312,36 +323,32 @@ class _Work:
             write_config(run, config)
         loop.fit(config, data, run, reporter)
         model, _ = load_model(run, config, data)
-        return loop.ModelRanker(model, data.index)
+        return loop.ModelRanker(model, on.index)
 
-    def _record(self, ranker: Ranker, data: PreparedData, numbers: Rows, channel: int) -> Record:
+    def _record(self, ranker: Ranker, on: Ground, numbers: Rows, channel: int) -> Record:
         valid, test = (
             evaluate_channel(
-                ranker,
-                data.index,
-                later,
-                channel,
-                k=self._k,
-                new_only=True,
-                listed=data.index.known,
+                ranker, on.index, later, channel, k=self._k, new_only=True, listed=on.listed
             )
-            for later in (data.split.valid, data.split.test)
+            for later in (on.valid, on.test)
         )
         renumbered = replace(test, customers=numbers[test.customers])
         return Record(renumbered, float(valid.ndcg.mean()), None)
 
-    def _data(self, window: Window) -> tuple[PreparedData, Rows]:
+    def _data(self, window: Window) -> tuple[PreparedData, Ground, Rows]:
         """Prepare a window.
 
         Returns:
-            Its data, and its customers' numbers in the whole dataset: int64 (customers,).
+            Its data, what is measured in it, and its customers' numbers in the whole dataset:
+            int64 (customers,).
         """
         if self._prepared is None or self._prepared[0] is not window:
             data = prepare(*cut(self._dataset, self._split, window.number))
             everyone = sorted(self._dataset.transactions["customer_id"].unique().to_list())
             number = {customer: place for place, customer in enumerate(everyone)}
-            here = data.split.vocabulary.customer_ids
-            self._prepared = window, data, np.array([number[each] for each in here], np.int64)
+            on = ground(data, whole=self._whole)
+            numbers = np.array([number[each] for each in on.customer_ids], np.int64)
+            self._prepared = window, data, on, numbers
         return self._prepared[1:]
 
 

@@ -52,6 +52,8 @@ class Comparison:
     were chosen by the same customers, so its own is flattered."""
     notes: list[str]
     """What is left out, and why."""
+    whole: bool
+    """Whether everybody and the whole catalogue were measured."""
     measured: Mapping[str, Sequence[Result | None]] = field(compare=False, repr=False)
     """What ``models`` are means of, per model and channel; not in the document."""
 
@@ -62,6 +64,7 @@ class Comparison:
             "k": self.k,
             "seeds": self.seeds,
             "windows": self.windows,
+            "whole": self.whole,
             "models": self.models,
             "best_baseline": self.best_baseline,
             "uplift": {
@@ -92,6 +95,7 @@ def put_together(
     seeds: int,
     windows: int,
     notes: Sequence[str],
+    whole: bool = False,
 ) -> Comparison:
     """Average, find the best baselines, and compare with them.
 
@@ -106,6 +110,7 @@ def put_together(
         seeds: how many.
         windows: how many were measured.
         notes: what is left out already, and why.
+        whole: whether everybody was measured.
 
     Raises:
         RunError: models that are compared were measured on different customers.
@@ -158,6 +163,7 @@ def put_together(
             for name, channels in known.items()
         },
         notes=[*notes, *missing],
+        whole=whole,
         measured=known,
     )
 

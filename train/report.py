@@ -231,7 +231,7 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     best = ", ".join(f"{comparison.best_baseline[name] or 'none'} {name}" for name in channels)
     title = (
-        f"Purchases new to the customer in the channel, top {k} of the full catalogue; "
+        f"Purchases new to the customer in the channel{_whom(comparison)}, top {k}; "
         f"seeds: {comparison.seeds}, test windows: {comparison.windows}"
     )
     reading = (
@@ -253,6 +253,11 @@ def comparison_text(comparison: Comparison) -> str:
             *(["", *comparison.notes] if comparison.notes else []),
         ]
     )
+
+
+def _whom(comparison: Comparison) -> str:
+    whole = ", of everybody and of the whole catalogue"
+    return whole if comparison.whole else ", of customers and items known to training"
 
 
 def _ablation_lines(comparison: Comparison, metrics: dict[str, str]) -> Iterable[str]:

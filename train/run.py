@@ -220,8 +220,8 @@ def load_model(folder: Path, config: RunConfig, data: PreparedData) -> tuple[C2R
     model = build_model(config, data)
     tensors, state = read_tensors(path)
     items, weights = tensors.pop(_NEIGHBOUR_ITEMS, None), tensors.pop(_NEIGHBOUR_WEIGHTS, None)
-    load_weights(model, tensors, path)
     model.popularity = tensors.pop(_POPULARITY, None)
+    load_weights(model, tensors, path)
     if items is not None and weights is not None:
         _check_neighbours(path, model.items, items, weights)
         model.neighbours = Neighbours(items, weights)

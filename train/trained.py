@@ -52,6 +52,8 @@ class Trained:
     window: Window
     model: Model
     seed: int
+    whole: bool = False
+    """Whether it is measured on everybody and the whole catalogue."""
 
     def __str__(self) -> str:
         settings = settings_of(self.model).items()
@@ -75,7 +77,8 @@ class Trained:
     def path(self, folder: Path, channel: int) -> Path:
         """Name the file of a channel's figures."""
         settings = [f"{key}={value}" for key, value in settings_of(self.model).items()]
-        name = "_".join([*settings, f"seed={self.seed}", CHANNELS[channel]])
+        ground = ["whole"] if self.whole else []
+        name = "_".join([*settings, f"seed={self.seed}", *ground, CHANNELS[channel]])
         return self._window(folder) / self._slug() / f"{name}.safetensors"
 
     def _window(self, folder: Path) -> Path:

@@ -9,13 +9,17 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from c2rec.runtime.errors import DataError
 from c2rec.runtime.records import CHANNELS
+from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import SplitConfig
 from c2rec.train.metrics import Wanted
-from c2rec.train.run import prepare
+from c2rec.train.run import PreparedData, prepare
+from c2rec.train.split import Purchases
 from c2rec.train.transactions import Dataset
 
 
@@ -33,8 +37,44 @@ class Window:
     """In which somebody bought something new in its validation days and in its test days."""
 
 
-def survey(dataset: Dataset, split: SplitConfig, rolling: int) -> tuple[list[Window], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Whose purchases are learned from and measured, and what lists are made of."""
+
+    index: PurchaseIndex
+    """Training purchases: the baselines', and the customers' histories."""
+    valid: Purchases
+    test: Purchases
+    listed: npt.NDArray[np.bool_] | None
+    """bool (items,); None: the whole catalogue."""
+    customer_ids: list[str]
+    """Rows of the index."""
+
+    def targets(self, later: Purchases, channel: int) -> Wanted:
+        """Find what is measured in a channel: purchases new to the customer in it."""
+        return Wanted.of(self.index, later, channel, new_only=True, listed=self.listed)
+
+
+def ground(data: PreparedData, *, whole: bool) -> Ground:
+    """Take customers and items known to training, or everybody and the whole catalogue."""
+    split = data.split
+    if whole:
+        every = split.everyone
+        return Ground(data.everyone, every.valid, every.test, None, split.everyone_ids)
+    ids = split.vocabulary.customer_ids
+    return Ground(data.index, split.valid, split.test, data.index.known, ids)
+
+
+def survey(
+    dataset: Dataset, split: SplitConfig, rolling: int, *, whole: bool = False
+) -> tuple[list[Window], list[str]]:
     """Find out what can be measured in which window.
+
+    Args:
+        dataset: all days.
+        split: as asked for.
+        rolling: how many windows.
+        whole: whether everybody is measured.
 
     Returns:
         The windows that can be trained on, newest first, and what is left out and why.
@@ -47,20 +87,19 @@ def survey(dataset: Dataset, split: SplitConfig, rolling: int) -> tuple[list[Win
         except DataError as error:
             notes.append(f"window {number} is left out: {error}")
             continue
-        index, channels = data.index, []
+        on, channels = ground(data, whole=whole), []
         for channel, name in enumerate(CHANNELS):
             without = [
                 period
-                for period, later in (("validation", data.split.valid), ("test", data.split.test))
-                if not len(
-                    Wanted.of(index, later, channel, new_only=True, listed=index.known).customers
-                )
+                for period, later in (("validation", on.valid), ("test", on.test))
+                if not len(on.targets(later, channel).customers)
             ]
             if not without:
                 channels.append(channel)
                 continue
             notes.append(
-                f"window {number} has no {name} figures: no customer known from training bought "
+                f"window {number} has no {name} figures: "
+                f"{'nobody' if whole else 'no customer known from training'} bought "
                 f"anything new to them {name} in its {' and its '.join(without)} days"
             )
         windows.append(Window(number, part.fingerprint, part_split, tuple(channels)))

@@ -57,6 +57,12 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     "--ablations", is_flag=True, help="Also train C2Rec with single parts taken out or exchanged."
 )
 @click.option(
+    "--whole",
+    is_flag=True,
+    help="Measure everybody and the whole catalogue, new customers and new items included; can "
+    "be measured into the same folder.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, 256),
     default=TRAINING.threads,
@@ -76,6 +82,7 @@ def compare(
     k: int,
     models: tuple[str, ...],
     ablations: bool,
+    whole: bool,
     threads: int,
     restart: bool,
     html: Path | None,
@@ -113,18 +120,25 @@ def compare(
         model=ModelConfig(),
         training=TrainingConfig(threads=threads),
     )
+    # a table of customers can't rank for anybody else
+    others = [
+        each
+        for each in (variants_of(config) if ablations else ())
+        if not whole or each.config.model.encoder == "history"
+    ]
     reporter = ComparisonReporter()
     try:
         comparison = measure(
             dataset,
             out,
-            [Variant("c2rec", config), *(variants_of(config) if ablations else ())],
+            [Variant("c2rec", config), *others],
             {name: each for name, each in known.items() if not models or name in models},
             seeds=seeds,
             rolling=rolling,
             k=k,
             restart=restart,
             reporter=reporter,
+            whole=whole,
         )
     except DataError as error:
         raise DataError(f"{data}: {error}") from error
