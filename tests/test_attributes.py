@@ -54,3 +54,9 @@ def test_markup_and_odd_characters_are_words_or_nothing() -> None:
     texts = [f"<b>Größe</b> {row} & more" for row in range(40)] + ["", "  ", "&&& ???"]
     rows = rows_of(text=texts)
     assert len({tuple(row) for row in rows}) == 1, "every word is in all of them"
+
+
+def test_columns_may_have_any_name() -> None:
+    assert rows_of(times=["a", "b"] * 2, number=["x", "x", "y", "y"]) == [
+        [1, 3], [2, 3], [1, 4], [2, 4],
+    ]  # fmt: skip

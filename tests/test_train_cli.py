@@ -286,9 +286,13 @@ def test_a_second_fit_into_a_run_waits_for_nobody(
 ) -> None:
     from c2rec.train.run import only_fit
 
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
     with only_fit(run):
-        assert call(train, monkeypatch, "fit", str(data), "--out", str(run), *FIT) == 1
-    assert "another fit is running there" in capsys.readouterr().err
+        for extra in ((), ("--restart",), ("--restart", "--seed", "9")):
+            arguments = ("fit", str(data), "--out", str(run), *FIT, *extra)
+            assert call(train, monkeypatch, *arguments) == 1
+            assert "another fit is running there" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,27 @@ def test_items_that_nobody_wants_come_last_where_showing_them_costs() -> None:
     assert chosen.offline.new < 0
 
 
+def test_where_the_period_has_no_word_on_them_offsets_stay() -> None:
+    """No new item is there to be measured, and whatever is bought lies beyond ten places."""
+    model, index, everyone = trained()
+    settle_unknown(model, index.known)
+    none_new = replace_known(everyone)
+    later = purchases_of([(c, int(RARE[c % 4]), 0) for c in range(CUSTOMERS)])
+    chosen = offset_unknown(model, index, none_new, later, BlendConfig())
+    assert chosen.offline.new == ChannelBlend().new
+    assert chosen.online == ChannelBlend()
+
+
+def replace_known(everyone: PurchaseIndex) -> PurchaseIndex:
+    """Everybody's purchases, and one of each new item."""
+    parts = everyone.purchases.customers, everyone.purchases.items, everyone.purchases.channels
+    rows = [
+        *zip(*(part.tolist() for part in parts), strict=True),
+        *((0, int(item), 1) for item in NEW),
+    ]
+    return PurchaseIndex(purchases_of(rows), customers=CUSTOMERS, items=ITEMS)
+
+
 def test_fixed_offsets_are_taken_as_they_are() -> None:
     for config, later in (
         (BlendConfig(search=False), purchases_of([(0, int(NEW[0]), 0)])),

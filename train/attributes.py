@@ -1,6 +1,7 @@
 """Item columns as rows of one attribute embedding."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+_TIMES, _NUMBER = "\0times", "\0number"
+"""Columns beside one of the data, which may have any other name."""
 WORDS = 12
 """Of a text so many words are kept, those that the fewest items share first."""
 LEAST_ITEMS = 3
@@ -42,35 +45,36 @@ def attribute_rows(items: pl.DataFrame | None, item_ids: Sequence[str]) -> Tenso
     for name in catalogue.columns:
         if name == "item_id":
             continue
-        values = catalogue[name].fill_null("").to_numpy().astype(str)
-        distinct, inverse, times = np.unique(values, return_inverse=True, return_counts=True)
-        shared = (times > 1) & (distinct != "")
-        if _is_text(distinct, times):
+        values = catalogue[name].fill_null("")
+        found = values.value_counts(name=_TIMES).sort(name)
+        if _is_text(found):
             words = _words(values, first)
             columns += list(words.T)
             first = max(first, int(words.max(initial=0)) + 1)
-        if len(distinct) < 2 or not shared.any():
+        shared = found.filter((pl.col(_TIMES) > 1) & (pl.col(name) != ""))
+        if found.height < 2 or shared.height == 0:
             continue
-        number = np.where(shared, np.cumsum(shared) - 1 + first, 0)
-        columns.append(number[inverse].astype(np.int64))
-        first += int(shared.sum())
+        numbered = shared.select(name, (pl.lit(first) + pl.int_range(shared.height)).alias(_NUMBER))
+        joined = values.to_frame().join(numbered, on=name, how="left", maintain_order="left")
+        columns.append(joined[_NUMBER].fill_null(0).to_numpy().astype(np.int64))
+        first += shared.height
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(item_ids), 0), np.int64)
     return torch.from_numpy(stacked)
 
 
-def _is_text(distinct: npt.NDArray[np.str_], times: npt.NDArray[np.int64]) -> bool:
-    spaced = np.char.count(distinct, " ") > 0
-    return bool((times == 1).mean() > 0.5 and spaced.mean() > 0.5)
+def _is_text(found: pl.DataFrame) -> bool:
+    """Tell by a column's values and how often each is there."""
+    values, times = found.get_columns()
+    spaced = values.str.contains(" ", literal=True)
+    return bool((times == 1).mean() > 0.5 and spaced.mean() > 0.5)  # type: ignore[operator]
 
 
-def _words(values: npt.NDArray[np.str_], first: int) -> npt.NDArray[np.int64]:
+def _words(values: pl.Series, first: int) -> npt.NDArray[np.int64]:
     """Number the words of each text that tell most: int64 (items, up to WORDS), 0 for none."""
     texts = [set(re.findall(r"\w+", value.lower())) for value in values]
-    items: dict[str, int] = {}
-    for text in texts:
-        for word in text:
-            items[word] = items.get(word, 0) + 1
-    kept = sorted(w for w, n in items.items() if LEAST_ITEMS <= n <= MOST_SHARE * len(values))
+    items = Counter(word for text in texts for word in text)
+    most = MOST_SHARE * len(values)
+    kept = sorted(word for word, times in items.items() if LEAST_ITEMS <= times <= most)
     number = {word: place for place, word in enumerate(kept, first)}
     rows = np.zeros((len(values), WORDS), np.int64)
     for row, text in enumerate(texts):

@@ -31,7 +31,9 @@ LEAST_GAIN = 0.005
 MEASURED = 50_000_000
 """Customers times items that a search looks at, at most …"""
 MEASURED_CUSTOMERS = 2000
-"""… and customers."""
+"""… and customers …"""
+MEASURED_TARGETS = 6000
+"""… and targets, about."""
 SCALED = 512
 """Customers whose scores give a term's scale."""
 REGULARISATIONS = (100.0, 300.0, 1000.0)
@@ -84,7 +86,7 @@ def blend(
 
     Args:
         model: trained, without neighbours; changed in place.
-        attention: its scores without neighbours.
+        attention: its scores, as they are whenever asked.
         index: training purchases.
         valid: what to choose by; None, or nothing measurable in a channel, leaves the weights as
             they are in ``config``.
@@ -134,6 +136,10 @@ def blend(
         model.neighbours, common = terms.rows(weights=factors, neighbours=neighbours)
         with torch.no_grad():
             model.item_bias.weight += torch.from_numpy(common.T).float()
+    for channel, name in enumerate(CHANNELS):
+        if wanted is not None and after[name] is not None:  # by now the scores are the whole's
+            scores = attention.scores(wanted[channel].customers, channel)
+            after[name] = wanted[channel].ndcg(scores, SEARCH_K)
     offline, online = chosen
     return Blended(replace(config, search=False, offline=offline, online=online), before, after)
 
@@ -187,7 +193,7 @@ def _choose_regression(
         return terms, None, config
     most = max(1, min(MEASURED_CUSTOMERS, MEASURED // index.items))
     wanted = [
-        Wanted.of(index, valid, channel, new_only=True, listed=index.known).sample(most)
+        _few_enough(Wanted.of(index, valid, channel, new_only=True, listed=index.known), most)
         for channel in range(len(CHANNELS))
     ]
     measured = [targets for targets in wanted if len(targets.customers)]
@@ -205,6 +211,12 @@ def _choose_regression(
                 terms, best = other, reached(other)
                 config = replace(config, regularisation=regularisation)
     return terms, wanted, config
+
+
+def _few_enough(wanted: Wanted, most: int) -> Wanted:
+    """Keep so many customers at most, and about so many targets as can be compared in time."""
+    mean = wanted.targets.mean() if len(wanted.targets) else 1.0
+    return wanted.sample(max(1, min(most, int(MEASURED_TARGETS / mean))))
 
 
 def _scales(attention: Ranker, terms: NeighbourTerms, index: PurchaseIndex) -> _Scales:

@@ -163,7 +163,7 @@ def _popularities(index: PurchaseIndex) -> dict[str, Ranker]:
 def _strangers(data: PreparedData) -> Purchases:
     """Test purchases of customers outside the vocabulary who were not held out of it."""
     outside = ~np.isin(data.split.everyone_ids, data.split.vocabulary.customer_ids)
-    outside[data.split.held_out.customers] = False
+    outside &= ~data.split.is_held_out
     return data.split.everyone.test.where(outside[data.split.everyone.test.customers])
 
 

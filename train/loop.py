@@ -208,19 +208,22 @@ def _finish(config: RunConfig, data: PreparedData, folder: Path, reporter: Repor
     tensors, state = read_tensors(folder / BEST)
     load_weights(model, tensors, folder / BEST)
     settle_unknown(model.eval(), data.index.known)
+    everyone, unseen = data.split.everyone, data.split.is_held_out
+    sold = everyone.train.where(~unseen[everyone.train.customers])
+    later = None
+    if config.split.valid_days:
+        later = everyone.valid.where(~unseen[everyone.valid.customers])
     blended = blend(
         model,
         ModelRanker(model, data.index),
         data.index,
         data.split.valid if config.split.valid_days else None,
         config.blend,
-        sold=data.split.everyone.train,
+        sold=sold,
         neighbours=config.model.neighbours,
         say=reporter.stage,
     )
     reporter.stage("choosing how readily rare and new items are shown")
-    later = data.split.everyone.valid if config.split.valid_days else None
-    sold = data.split.everyone.train
     whole = replace(blended.blend, search=config.blend.search)
     whole = choose_half_lives(sold, later, data.index.items, whole)
     model.popularity = torch.from_numpy(popularity(sold, data.index.items, whole))
@@ -263,7 +266,7 @@ def _end_epoch(
         if not known:
             raise RunError(
                 "nobody bought anything new in the validation days, so there is nothing to choose "
-                "the best epoch by; raise --valid-days, or set it to 0"
+                "the best epoch by; raise --valid-days (fit, but not tune, can do without: 0)"
             )
         score = sum(known) / len(known)
         best = score > progress.best_ndcg

@@ -96,10 +96,14 @@ class NeighbourTerms:
 
     def alike(self, customers: Rows, channel: int) -> Floats:
         """Mean over a customer's purchases of the rows of A: float32 (n, items)."""
-        history = self._purchases[customers]
-        votes = (history @ self._votes.T) @ self._in_channel[channel]  # (n, items)
-        own = history.multiply(self._diagonal(channel)[None])
-        scores: Floats = (votes - own).toarray().astype(np.float32)
+        scores = np.empty((len(customers), self.items), np.float32)
+        diagonal = self._diagonal(channel)[None]
+        step = max(1, _BLOCK // self.bought.shape[0])
+        for first in range(0, len(customers), step):
+            history = self._purchases[customers[first : first + step]]
+            alike = history @ self._votes.T  # (≤ step, all customers)
+            votes = alike @ self._in_channel[channel] - history.multiply(diagonal)
+            scores[first : first + step] = votes.toarray()
         return scores / self._divisors(customers)
 
     def both(self, customers: Rows) -> Floats:
@@ -113,7 +117,9 @@ class NeighbourTerms:
         """Add the parts up and keep the largest entries of each row.
 
         What the rows have in common, their mean over all purchases, is the same for every
-        customer: it is taken out of them first, and belongs into the item bias.
+        customer: it is taken out of them first, and belongs into the item bias. A row that says
+        nothing, of an item that training has no purchase of, keeps saying nothing; so does, for
+        EASE's part, one of an item outside the regression.
 
         Args:
             weights: float64 (2, 3): β, γ and ρ per channel.
@@ -122,7 +128,7 @@ class NeighbourTerms:
         Returns:
             The rows, and what was taken out of them: float64 (2, items).
         """
-        common = self._mean_row(weights)  # (2, items)
+        regressed, others = self._mean_row(weights)  # (2, items) each
         kept = min(neighbours, self.items)
         found = np.zeros((self.items, kept), np.int64)
         values = np.zeros((self.items, len(CHANNELS), kept), np.float32)
@@ -132,28 +138,30 @@ class NeighbourTerms:
         for first in range(0, self.items, step):
             rows = np.arange(first, min(first + step, self.items))
             block = self._block(rows, place[rows], weights)  # (2, rows, items)
-            block -= common[:, None].astype(np.float32)
+            for says, common in ((place[rows] >= 0, regressed), (self.known[rows], others)):
+                block[:, says] -= common[:, None].astype(np.float32)
             loudest = np.abs(block).max(0)  # (rows, items)
             columns = _largest(loudest, kept)  # (rows, kept)
             found[rows] = columns
             values[rows] = np.take_along_axis(block, columns[None], 2).transpose(1, 0, 2)
         # as a release stores them
         as_stored = torch.from_numpy(values).half().float()
-        return Neighbours(torch.from_numpy(found), as_stored), common
+        return Neighbours(torch.from_numpy(found), as_stored), regressed + others
 
-    def _mean_row(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Mean over all purchases of the rows of B_c: float64 (2, items)."""
+    def _mean_row(
+        self, weights: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean over all purchases of the rows of EASE's part and of the others: (2, items) each."""
         bought = np.asarray(self._purchases.sum(0)).ravel().astype(np.float64)  # (items,)
         share = bought / max(bought.sum(), 1)
-        regressed = np.zeros(self.items)
         inner = self.regression.items
-        regressed[inner] = share[inner] @ self.regression.weights
-        mean = np.empty((len(CHANNELS), self.items))
-        for channel, (beta, gamma, rho) in enumerate(weights):
-            voters = self._votes @ share  # (customers,)
+        regressed, others = np.zeros((2, len(CHANNELS), self.items))
+        regressed[:, inner] = weights[:, [0]] * (share[inner] @ self.regression.weights)
+        voters = self._votes @ share  # (customers,)
+        for channel, (_, gamma, rho) in enumerate(weights):
             alike = self._in_channel[channel].T @ voters - share * self._diagonal(channel)
-            mean[channel] = beta * regressed + gamma * alike + rho * share
-        return mean
+            others[channel] = gamma * alike + rho * share
+        return regressed, others
 
     def _block(
         self, rows: Rows, places: Rows, weights: npt.NDArray[np.float64]

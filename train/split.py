@@ -79,6 +79,8 @@ class Split:
     """Without a k-core, of all customers; rows of ``everyone_ids``."""
     held_out: Purchases
     """Test purchases of the customers held out of training; rows of ``everyone_ids``."""
+    is_held_out: npt.NDArray[np.bool_]
+    """bool (customers,), of ``everyone_ids``."""
     cold: dict[str, dict[str, int]]
     """Per channel: ``rows`` of the test period, and how many of them are left out for an
     ``unknown_customer``, an ``unknown_item`` or ``unknown_both``."""
@@ -161,6 +163,7 @@ def split(
         everyone.customer_ids,
         periods,
         periods.test.where(is_held_out[periods.test.customers]),
+        is_held_out,
         _cold(test_rows, trained),
     )
 

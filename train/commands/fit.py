@@ -261,15 +261,17 @@ def fit(
         prepared = run.prepare(dataset, config.split)
     except DataError as error:
         raise DataError(f"{data}: {error}") from error
-    _open_run(out, config, restart=restart)
+    _refuse_what_is_no_run(out)
     train = prepared.split.train
-    click.echo(
-        f"{prepared.index.customers} customers, {prepared.index.items} items, "
-        f"{len(train.items)} training purchases",
-        err=True,
-    )
     try:
+        out.mkdir(parents=True, exist_ok=True)
         with run.only_fit(out):
+            _open_run(out, config, restart=restart)
+            click.echo(
+                f"{prepared.index.customers} customers, {prepared.index.items} items, "
+                f"{len(train.items)} training purchases",
+                err=True,
+            )
             reporter = ConsoleReporter(config.training.epochs)
             with tracking.tracked(reporter, trackers, out, config) as tracked:
                 progress = loop.fit(config, prepared, out, tracked)
@@ -290,14 +292,20 @@ def _refuse_others(context: click.Context) -> None:
             raise click.UsageError(f"--{option} can't go with --refit, which takes it from RUN")
 
 
+def _refuse_what_is_no_run(out: Path) -> None:
+    """Never write into, lock or delete what is none of ours."""
+    if out.exists() and not (out / CONFIG).exists():
+        inside = (path for path in out.iterdir() if path.suffix != ".tmp")
+        if any(path.name != "lock" for path in inside):
+            raise RunError(f"{out}: is not empty and holds no run; choose another --out")
+
+
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
-    """Make the folder, or make sure that what it holds is this very run."""
+    """Make sure that what the locked folder holds is this very run."""
     from c2rec.train.run import BEST, CHECKPOINT, MODEL
     from c2rec.train.tracking import TRACKING
 
-    if out.exists() and any(path.suffix != ".tmp" for path in out.iterdir()):
-        if not (out / CONFIG).exists():
-            raise RunError(f"{out}: is not empty and holds no run; choose another --out")
+    if (out / CONFIG).exists():
         before = read_config(out)  # never delete, or mix with, what is no run of ours
         if restart:
             for name in (MODEL, BEST, CHECKPOINT, CONFIG, TRACKING):
@@ -313,7 +321,6 @@ def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:
                     "or add --restart to throw it away"
                 )
             return
-    out.mkdir(parents=True, exist_ok=True)
     write_config(out, config)
 
 
