@@ -57,7 +57,9 @@ def test_the_import_is_clean(workplace: Path) -> None:
 
 def test_the_evaluation_has_the_documented_shape(evaluation: Any) -> None:
     slices = {"with_repeats", "whole", "new_items", "new_customers"}
-    assert set(evaluation) == {"schema", "k", "channels", "baselines", "cold", *slices}
+    others = {"schema", "k", "channels", "baselines", "cold", "held_out", "diagnosis"}
+    assert set(evaluation) == others | slices
+    assert evaluation["held_out"] is None
     assert all(set(evaluation[name]) == {"channels", "baselines"} for name in slices)
     for channels in (evaluation["channels"], *evaluation["baselines"].values()):
         assert set(channels) == {"offline", "online"}
