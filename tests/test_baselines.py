@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,7 @@ def als(
     *,
     customers: int = CUSTOMERS,
     items: int = ITEMS,
+    factors: int = 3,
     seed: int = 1,
     threads: int = 1,
 ) -> ALS:
@@ -105,7 +107,7 @@ def als(
         customers=customers,
         items=items,
         channel=channel,
-        factors=3,
+        factors=factors,
         regularisation=0.1,
         alpha=5.0,
         iterations=10,
@@ -358,7 +360,9 @@ def checkerboard(size: int) -> Purchases:
     )
 
 
-@pytest.mark.parametrize("make", [als, bpr])
+# as many factors as the board has patterns: a third may fit one square by luck, which depends on
+# how a processor rounds
+@pytest.mark.parametrize("make", [partial(als, factors=2), bpr])
 def test_the_square_left_out_of_a_checkerboard_comes_first(make: Callable[..., Ranker]) -> None:
     size = 30
     purchases = checkerboard(size)
