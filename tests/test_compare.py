@@ -724,7 +724,7 @@ def test_the_command_prints_one_document_or_tables(
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert set(document) == {
-        *("schema", "k", "seeds", "windows", "models"),
+        *("schema", "k", "seeds", "windows", "whole", "models"),
         *("best_baseline", "uplift", "ablations", "settings", "validation"),
     }
     assert [document[name] for name in ("schema", "k", "seeds", "windows")] == [1, 5, 1, 1]
