@@ -317,7 +317,8 @@ def test_the_policy_lets_no_request_out(browser: Browser, report: Path, address:
     )
     assert blocked == ["connect-src", "img-src", "script-src-elem", "script-src-elem"]
     assert page.title() != "pwned"
-    assert Listener.asked == []
+    # the icon is asked for by the visit below, which may arrive as late as in the next test
+    assert [path for path in Listener.asked if path != "/favicon.ico"] == []
     page.goto(address)  # the server is there
     page.close()
     assert "/" in Listener.asked
