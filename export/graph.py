@@ -19,9 +19,6 @@ OPSET = 23
 IR_VERSION = 11
 """The one that belongs to it."""
 
-# One product scores all but the neighbour term: the rows of `both` are x_k and W_cᵀ x_k / √d, six
-# per customer, and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits. The
-# neighbour term gathers the rows of the items bought and adds each entry to the item it names.
 _WEIGH = {
     "softmax": "Softmax <axis = 1>",
     "sigmoid": "Sigmoid",
@@ -30,6 +27,10 @@ _WEIGH = {
     "none": "Softmax <axis = 1>",
 }
 """How logits become weights."""
+
+# One product scores all but the neighbour term: the rows of `both` are x_k and W_cᵀ x_k / √d, six
+# per customer, and [x; W_cᵀ x / √d] · yᵀ holds both the affinities and the attention's logits. The
+# neighbour term gathers the rows of the items bought and adds each entry to the item it names.
 _SCORER = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 scorer (

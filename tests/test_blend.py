@@ -9,7 +9,7 @@ import torch
 
 from c2rec.runtime.errors import RunError
 from c2rec.train.batches import PurchaseIndex, Rows
-from c2rec.train.blend import blend, popularity_term
+from c2rec.train.blend import _Features, _scales, blend, popularity_term
 from c2rec.train.config import BlendConfig, ChannelBlend, ModelConfig
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Wanted
@@ -238,9 +238,15 @@ def test_the_search_finds_neighbours_where_they_tell_what_comes() -> None:
     assert after is not None
     assert after > 2 * before
     assert blended.before["online"] is None
-    # what the kiosk's rows reach is what was promised
+    # the finished model's scores are the terms', weighed as was chosen
+    fresh = ModelRanker(untrained(index), index)
+    terms = NeighbourTerms(index, regularisation=blended.blend.regularisation)
+    scales = _scales(fresh, terms, index)
     wanted = Wanted.of(index, later, 0, new_only=True)
+    features = _Features(fresh, terms, scales, index.purchases, wanted.customers, 0)
     scores = ModelRanker(model, index).scores(wanted.customers, 0)
+    expected = features.total(offline) * scales.attention[0]
+    np.testing.assert_allclose(scores, expected, atol=1e-3 * np.abs(expected).max())
     assert wanted.ndcg(scores, 100) == pytest.approx(after)
 
 

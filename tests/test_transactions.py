@@ -1,6 +1,7 @@
 """Reading datasets: what is accepted, and how every kind of bad row is reported."""
 
 import gzip
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -433,3 +434,11 @@ def test_field_counting_over_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("c2rec.train.csv_fields._CHUNK", size)
         assert find_problems(tmp_path) == whole
     assert [each.row for each in whole[0] if each.column == "row"] == [3, 5]
+
+
+def test_a_path_that_is_no_text_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xff")
+    folder.mkdir()
+    (folder / "transactions.csv").write_text("customer_id,item_id,channel,timestamp\n")
+    with pytest.raises(DataError, match="a path that is no text in UTF-8; rename it"):
+        read_dataset(folder)

@@ -16,6 +16,18 @@ from c2rec.train.files import write_bytes
 from c2rec.train.run import only_fit
 
 
+def refuse_none_of_ours(folder: Path, name: str, what: str) -> None:
+    """Make sure that a folder is not there, or empty, or has the file that says what it holds.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    if folder.exists() and not (folder / name).exists():
+        inside = (each for each in folder.iterdir() if each.suffix != ".tmp")
+        if any(each.name != "lock" for each in inside):
+            raise RunError(f"{folder}: is not empty and holds no {what}; choose another --out")
+
+
 @contextmanager
 def opened(
     folder: Path,
@@ -40,10 +52,7 @@ def opened(
         RunError: the folder holds something else, or another process holds it.
     """
     path = folder / name
-    if folder.exists() and not path.exists():
-        inside = (each for each in folder.iterdir() if each.suffix != ".tmp")
-        if any(each.name != "lock" for each in inside):
-            raise RunError(f"{folder}: is not empty and holds no {what}; choose another --out")
+    refuse_none_of_ours(folder, name, what)
     folder.mkdir(parents=True, exist_ok=True)
     with only_fit(folder):
         if path.exists():

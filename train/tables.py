@@ -157,8 +157,10 @@ def write_dataset(out: Path, transactions: pl.DataFrame, items: pl.DataFrame) ->
 def _header(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    if not str(path).isprintable() and str(path) != str(path).encode(errors="replace").decode():
-        raise DataError(f"{path}: a path that is no text in UTF-8 can't be read; rename it")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: a path that is no text in UTF-8; rename it") from error
     try:
         if path.suffix == ".parquet":
             return pl.scan_parquet(path, glob=False).collect_schema().names()

@@ -8,7 +8,7 @@
     FOLDER/lock         held by the search that is running
 
 What is sought is the greatest validation NDCG@100 of the finished, blended model, the mean over
-the channels: what ``fit`` itself chooses the blend by, and what a kiosk gets. A trial is pruned by
+the channels, on the days that ``fit`` chooses the blend by too. A trial is pruned by
 what is known before the blend, the attention's validation NDCG@10 after each epoch: where its best
 so far is below the median of the finished trials at that epoch.
 

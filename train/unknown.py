@@ -134,19 +134,18 @@ def _choose(
         return wanted.ndcg(scores + offsets.astype(np.float32), k)
 
     for _ in range(2):
-        if rare.any():
-            options = [replace(weights, rare=offset) for offset in OFFSETS]
-            weights = _highest(weights, options, [reached(each, SEARCH_K) for each in options])
-        if new.any():
-            options = [replace(weights, new=offset) for offset in OFFSETS]
-            weights = _highest(weights, options, [reached(each, SHOWN) for each in options])
+        options = [replace(weights, rare=offset) for offset in OFFSETS]
+        weights = _highest(weights, options, [reached(each, SEARCH_K) for each in options])
+        options = [replace(weights, new=offset) for offset in OFFSETS]
+        weights = _highest(weights, options, [reached(each, SHOWN) for each in options])
     return weights
 
 
 def _highest(now: ChannelBlend, options: list[ChannelBlend], values: list[float]) -> ChannelBlend:
     """The last option that is not worth less than the best: an item never shown is never bought.
 
-    Where all are worth the same, the period has no word on it, and nothing changes.
+    Where all are worth the same, or there is no such item, the period has no word on it, and
+    nothing changes.
     """
     if max(values) == min(values):
         return now

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from c2rec.runtime.errors import DataError
-from c2rec.train.commands.options import FOLDER, HTML, JSON, SPLIT, TRAINING
+from c2rec.train.commands.options import (
+    FOLDER,
+    HTML,
+    JSON,
+    MIN_INTERACTIONS,
+    SPLIT,
+    THREADS,
+)
 from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConfig
 
 
@@ -27,12 +34,7 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     default=SPLIT.test_days,
     help="Length of a test window.",
 )
-@click.option(
-    "--min-interactions",
-    type=click.IntRange(1),
-    default=SPLIT.min_interactions,
-    help="Customers and items with fewer training purchases are left out.",
-)
+@MIN_INTERACTIONS
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
@@ -62,12 +64,7 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     help="Measure everybody and the whole catalogue, new customers and new items included; can "
     "be measured into the same folder.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 256),
-    default=TRAINING.threads,
-    help="CPU threads; another number gives slightly other weights.",
-)
+@THREADS
 @click.option("--restart", is_flag=True, help="Throw away what the folder holds and begin anew.")
 @HTML
 @JSON

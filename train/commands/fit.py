@@ -9,7 +9,15 @@ from typing import get_args
 import click
 
 from c2rec.runtime.errors import DataError, RunError
-from c2rec.train.commands.options import FOLDER, MODEL_DEFAULTS, SPLIT, TRAINING, Finite
+from c2rec.train.commands.options import (
+    FOLDER,
+    MIN_INTERACTIONS,
+    MODEL_DEFAULTS,
+    SPLIT,
+    THREADS,
+    TRAINING,
+    Finite,
+)
 from c2rec.train.config import (
     CONFIG,
     AttentionName,
@@ -47,12 +55,7 @@ def _tracking_uri(_context: click.Context, _option: click.Parameter, uri: str | 
     default=SPLIT.test_days,
     help="Last days of the data, kept for evaluate; 0 to train on all.",
 )
-@click.option(
-    "--min-interactions",
-    type=click.IntRange(1),
-    default=SPLIT.min_interactions,
-    help="Customers and items with fewer training purchases are left out.",
-)
+@MIN_INTERACTIONS
 @click.option(
     "--held-out",
     type=Finite(0, 0.9),
@@ -152,12 +155,7 @@ def _tracking_uri(_context: click.Context, _option: click.Parameter, uri: str | 
     default=TRAINING.patience,
     help="Stop after so many epochs without a better validation NDCG@10.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 256),
-    default=TRAINING.threads,
-    help="CPU threads; another number gives slightly other weights.",
-)
+@THREADS
 @click.option(
     "--refit",
     type=FOLDER,
@@ -217,6 +215,7 @@ def fit(
     # be said before torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from c2rec.train import loop, run, tracking
+    from c2rec.train.folder import refuse_none_of_ours
     from c2rec.train.report import ConsoleReporter
     from c2rec.train.transactions import read_dataset
 
@@ -261,7 +260,7 @@ def fit(
         prepared = run.prepare(dataset, config.split)
     except DataError as error:
         raise DataError(f"{data}: {error}") from error
-    _refuse_what_is_no_run(out)
+    refuse_none_of_ours(out, CONFIG, "run")
     train = prepared.split.train
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -290,14 +289,6 @@ def _refuse_others(context: click.Context) -> None:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = name.replace("_", "-")
             raise click.UsageError(f"--{option} can't go with --refit, which takes it from RUN")
-
-
-def _refuse_what_is_no_run(out: Path) -> None:
-    """Never write into, lock or delete what is none of ours."""
-    if out.exists() and not (out / CONFIG).exists():
-        inside = (path for path in out.iterdir() if path.suffix != ".tmp")
-        if any(path.name != "lock" for path in inside):
-            raise RunError(f"{out}: is not empty and holds no run; choose another --out")
 
 
 def _open_run(out: Path, config: RunConfig, *, restart: bool) -> None:

@@ -37,6 +37,18 @@ class Finite(click.FloatRange):
 FOLDER = NonEmptyPath(file_okay=False, path_type=Path)
 FILE = NonEmptyPath(dir_okay=False, path_type=Path)
 SPLIT, MODEL_DEFAULTS, TRAINING = SplitConfig(), ModelConfig(), TrainingConfig()
+MIN_INTERACTIONS = click.option(
+    "--min-interactions",
+    type=click.IntRange(1),
+    default=SPLIT.min_interactions,
+    help="Customers and items with fewer training purchases are left out.",
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=TRAINING.threads,
+    help="CPU threads; another number gives slightly other weights.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from c2rec.runtime.errors import DataError
-from c2rec.train.commands.options import FOLDER, JSON, SPLIT, TRAINING, Finite
+from c2rec.train.commands.options import (
+    FOLDER,
+    JSON,
+    MIN_INTERACTIONS,
+    SPLIT,
+    THREADS,
+    TRAINING,
+    Finite,
+)
 from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConfig
 
 
@@ -39,12 +47,7 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     default=SPLIT.test_days,
     help="Last days of the data, kept for evaluate.",
 )
-@click.option(
-    "--min-interactions",
-    type=click.IntRange(1),
-    default=SPLIT.min_interactions,
-    help="Customers and items with fewer training purchases are left out.",
-)
+@MIN_INTERACTIONS
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -63,12 +66,7 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     default=TRAINING.patience,
     help="End a trial after so many epochs without a better validation NDCG@10.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 256),
-    default=TRAINING.threads,
-    help="CPU threads; another number gives slightly other weights.",
-)
+@THREADS
 @click.option("--restart", is_flag=True, help="Throw away what the folder holds and begin anew.")
 @JSON
 def tune(
