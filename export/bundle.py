@@ -290,6 +290,7 @@ def _write(run: Run, content: Content, folder: Path) -> Manifest:
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         producer=f"c2rec {version('c2rec')}",
         encoder=model.config.encoder,
+        attention="sigmoid" if model.config.attention == "sigmoid" else "softmax",
         embedding_size=model.config.embedding_size,
         counts=Counts(model.items, len(content.customer_ids), content.interactions),
         data_from=first,

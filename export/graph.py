@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper, parser
 
+from c2rec.train.config import AttentionName
 from c2rec.train.model import C2Rec
 
 OPSET = 23
@@ -34,6 +35,7 @@ _WEIGH = {
 _SCORER = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 scorer (
+    float[2, {d}, {d}] channel_weights,
     float[batch, 3, {d}] components,
     bool[batch, 3] has,
     int64 channel,
@@ -49,10 +51,8 @@ scorer (
     float[batch, 3, items] attention
 )
 <
-    float[2, {d}, {d}] channel_weights,
     float masked = {{-1e9}},
     int64[2] halves = {{3, 3}},
-    int64[2] rows = {{-1, {d}}},
     int64[1] component_axis = {{1}},
     int64[1] last_axis = {{2}},
     float one = {{1}}
@@ -61,7 +61,7 @@ scorer (
     weight = Gather <axis = 0> (channel_weights, channel)
     turned = MatMul (components, weight)
     both = Concat <axis = 1> (components, turned)
-    flat = Reshape (both, rows)
+    flat = Flatten <axis = 2> (both)
     products = Gemm <transB = 1> (flat, item_embeddings)
     batch_size = Shape <start = 0, end = 1> (components)
     item_count = Shape <start = 0, end = 1> (item_embeddings)
@@ -102,14 +102,14 @@ encoder (
     float[items, {d}] source_embeddings,
     int64[batch, length] history_items,
     int64[batch, length] history_channels,
-    float[batch, length] history_weights
+    float[batch, length] history_weights,
+    float[1, 3, 1] gain,
+    float pooling
 ) => (
     float[batch, 3, {d}] components,
     bool[batch, 3] has
 )
 <
-    float[1, 3, 1] gain,
-    float pooling,
     float zero = {{0}},
     float one = {{1}},
     int64 offline = {{0}},
@@ -147,6 +147,14 @@ def scorer_graph(model: C2Rec, release: str) -> onnx.ModelProto:
     return _build(text, {"channel_weights": weights}, size, release)
 
 
+def bare_scorer_graph(attention: AttentionName = "softmax") -> onnx.ModelProto:
+    """Build a ``scorer.onnx`` of any embedding size, with W_c / √d as one more input.
+
+    It is no release's: ``runtime/scorer.onnx`` is this graph, for catalogues made at random.
+    """
+    return _build(_SCORER.replace("{weigh}", _WEIGH[attention]), {}, "d", "")
+
+
 def encoder_graph(model: C2Rec, release: str) -> onnx.ModelProto:
     """Build ``encoder.onnx`` of a model with the history encoder."""
     gain = model.gain.detach().numpy()[None, :, None]  # (1, 3, 1)
@@ -157,13 +165,13 @@ def encoder_graph(model: C2Rec, release: str) -> onnx.ModelProto:
 
 
 def _build(
-    text: str, weights: dict[str, npt.NDArray[np.float32]], size: int, release: str
+    text: str, weights: dict[str, npt.NDArray[np.float32]], size: int | str, release: str
 ) -> onnx.ModelProto:
     graph = parser.parse_model(text.format(ir=IR_VERSION, opset=OPSET, d=size))
-    # the text declares the weights' names and shapes; their values come here
-    declared = [tensor for tensor in graph.graph.initializer if tensor.name in weights]
-    for tensor in declared:
-        graph.graph.initializer.remove(tensor)
+    # the text declares the weights' names and shapes, as inputs; their values come here
+    declared = [each for each in graph.graph.input if each.name in weights]
+    for each in declared:
+        graph.graph.input.remove(each)
     for name, value in weights.items():
         graph.graph.initializer.append(numpy_helper.from_array(value, name))
     graph.producer_name = "c2rec"

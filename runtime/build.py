@@ -1,5 +1,6 @@
 """Writing a release's cache, from a bundle, in bounded memory; ``cache.py`` reads it."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -7,10 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlite_utils import Database
 
 from c2rec.runtime.bundle import Bundle
-from c2rec.runtime.tensors import CHUNK_BYTES, expected_tensors
+from c2rec.runtime.disk import ITEMS, items_path, sha256_of, sync_to_disk
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.item_file import map_tensors
+from c2rec.runtime.quantise import quantise
+from c2rec.runtime.tensors import CHUNK_BYTES, Array, expected_tensors
 
 _SCHEMA: dict[str, tuple[dict[str, type], str | tuple[str, str] | None]] = {
     "manifest": ({"json": str}, None),
@@ -35,18 +41,20 @@ _ROWS_AT_ONCE = 500
 def build_cache(
     bundle: Bundle, path: Path, *, report: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Write a cache.
+    """Write a cache: the SQLite file, and the item side beside it.
 
     Args:
         bundle: a checked bundle.
         path: a file that doesn't exist yet. It is not synced to disk, and what an error leaves
-            of it is the caller's to remove.
+            of it is the caller's to remove. The item side is.
         report: called with what is being done.
 
     Raises:
         ReleaseError: the bundle has changed since it was checked.
         OSError, sqlite3.Error: the file can't be written.
     """
+    report("storing items.safetensors")
+    items = _copy_items(bundle, path.parent)
     with closing(sqlite3.connect(path)) as connection:
         # Nobody reads the file before it is complete and synced, so SQLite needn't sync; the
         # journal, for sqlite-utils to roll back by, holds only pages that existed before.
@@ -61,9 +69,13 @@ def build_cache(
             _insert(db, "manifest", iter([{"json": bundle.manifest.to_json()}]))
             graphs = [name for name in bundle.manifest.files if name.endswith(".onnx")]
             _insert(db, "graphs", ({"name": n, "onnx": bundle.graph(n)} for n in graphs))
-            for prefix, file in (("", "items.safetensors"), ("golden/", "golden.safetensors")):
-                report(f"storing {file}")
-                _store_arrays(db, bundle, file, prefix)
+            report("storing golden.safetensors")
+            tensors = bundle.tensors("golden.safetensors")
+            for name in expected_tensors(bundle.manifest)["golden.safetensors"]:
+                _store_array(db, f"golden/{name}", np.concatenate(list(tensors.chunks(name))))
+            report("storing what the engine scans")
+            for name, array in _scanned(bundle, items):
+                _store_array(db, f"scan/{name}", array)
             report("storing items")
             _insert(db, "items", _item_rows(bundle))
             report("storing customers")
@@ -74,19 +86,49 @@ def _insert(db: Database, table: str, rows: Iterator[dict[str, Any]]) -> None:
     db.table(table).insert_all(rows, batch_size=_ROWS_AT_ONCE)
 
 
-def _store_arrays(db: Database, bundle: Bundle, file: str, prefix: str) -> None:
-    tensors = bundle.tensors(file)
-    for name, spec in expected_tensors(bundle.manifest)[file].items():
-        shape, stored = json.dumps(tensors.shape(name)), prefix + name
-        db.table("arrays").insert({"name": stored, "dtype": spec.dtype, "shape": shape})
-        position = 0
-        for rows in tensors.chunks(name):
-            # A row of a (2, items) tensor may be long: SQLite takes a gigabyte, we far less.
-            data = memoryview(rows.tobytes())
-            for start in range(0, len(data), 2 * CHUNK_BYTES):
-                piece = bytes(data[start : start + 2 * CHUNK_BYTES])
-                db.execute("INSERT INTO chunks VALUES (?, ?, ?)", [stored, position, piece])
-                position += 1
+def _store_array(db: Database, name: str, array: Array) -> None:
+    shape = json.dumps(array.shape)
+    db.table("arrays").insert({"name": name, "dtype": array.dtype.name, "shape": shape})
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for position, start in enumerate(range(0, len(data), CHUNK_BYTES)):
+        piece = data[start : start + CHUNK_BYTES].tobytes()
+        db.execute("INSERT INTO chunks VALUES (?, ?, ?)", [name, position, piece])
+
+
+def _copy_items(bundle: Bundle, folder: Path) -> Path:
+    """Copy items.safetensors to where the cache looks for it, whole and on disk or not at all.
+
+    Raises:
+        ReleaseError: it is not the file that was checked.
+    """
+    expected = bundle.manifest.files[ITEMS].sha256
+    path = items_path(folder, bundle.manifest.release, expected)
+    if path.is_file() and sha256_of(path) == expected:
+        return path
+    unfinished, digest = path.with_name(path.name + ".tmp"), hashlib.sha256()
+    try:
+        with (bundle.folder / ITEMS).open("rb") as source, unfinished.open("wb") as target:
+            while piece := source.read(CHUNK_BYTES):
+                digest.update(piece)
+                target.write(piece)
+        if digest.hexdigest() != expected:
+            raise ReleaseError(f"{ITEMS} has changed since it was checked; install again")
+        sync_to_disk(unfinished)
+        unfinished.replace(path)
+        sync_to_disk(folder)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _scanned(bundle: Bundle, items: Path) -> Iterator[tuple[str, Array]]:
+    golden = bundle.tensors("golden.safetensors")
+    components = np.concatenate(list(golden.chunks("components")))  # (g, 3, d)
+    longest = np.linalg.norm(components.astype(np.float64), axis=2).max(1)  # (g,)
+    reach = float(np.median(longest[longest > 0])) if longest.any() else 0.0
+    with items.open("rb") as file:
+        tensors = map_tensors(file)
+    return quantise(tensors["item_embeddings"], tensors["item_bias"], reach)
 
 
 def _item_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:

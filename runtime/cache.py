@@ -1,10 +1,13 @@
-"""Reading a release's cache: one immutable SQLite file, ``HOME/gen/<release>.db``.
+"""Reading a release's cache: two immutable files in ``HOME/gen``.
+
+``<release>.<digest>.safetensors`` is the bundle's items.safetensors, mapped into memory, and
+``<release>.db`` an SQLite file:
 
 | table | holds |
 | --- | --- |
 | `manifest` | the text of manifest.json |
 | `graphs` | the ONNX graphs |
-| `arrays`, `chunks` | matrices: dtype and shape, and their bytes in pieces |
+| `arrays`, `chunks` | golden answers and what the engine scans: dtype and shape, bytes in pieces |
 | `items` | item id, name and metadata by row |
 | `customers` | a customer's embeddings and history, in one row |
 
@@ -14,17 +17,19 @@ is asked for, so that a report stays quick.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from c2rec.runtime.disk import home_errors, install_command
+from c2rec.runtime.disk import ITEMS, home_errors, install_command, items_path
 from c2rec.runtime.errors import HomeError, ReleaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -68,12 +73,14 @@ class Cache:
             self._db = sqlite3.connect(uri, uri=True)
             try:
                 self._manifest_json = self._one("SELECT json FROM manifest")
+                self._items_file = self._open_items()
             except BaseException:
                 self._db.close()
                 raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self._items_file.close()
         self._db.close()
 
     def manifest(self) -> Manifest:
@@ -97,7 +104,13 @@ class Cache:
             return bytes(self._one("SELECT onnx FROM graphs WHERE name = ?", [name]))
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """Load an array: a tensor of items.safetensors, or ``golden/`` and one of golden's."""
+        """Map a tensor of items.safetensors, read only.
+
+        Or load an array: ``golden/`` and one of golden's tensors, ``scan/`` and one of
+        ``quantise``'s.
+        """
+        if "/" not in name:
+            return self._items[name]
         import json
 
         import numpy as np
@@ -115,6 +128,34 @@ class Cache:
                 raise ValueError(f"array {name!r} has {filled} bytes instead of {len(target)}")
         return values
 
+    @cached_property
+    def _items(self) -> dict[str, npt.NDArray[Any]]:
+        from c2rec.runtime.item_file import map_tensors
+
+        with self._reading():
+            return map_tensors(self._items_file)
+
+    def _open_items(self) -> BinaryIO:
+        """Open the item side, so that it can be read though it be deleted.
+
+        Its length tells whether it was cut off.
+        """
+        document = self.manifest_document()
+        try:
+            listed = document["files"][ITEMS]
+            path = items_path(self.path.parent, document["release"], listed["sha256"])
+            expected = listed["bytes"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"its manifest lacks {error}") from error
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+        file = path.open("rb")
+        found = os.fstat(file.fileno()).st_size
+        if found != expected:
+            file.close()
+            raise ValueError(f"{path} has {found} bytes instead of {expected}")
+        return file
+
     def item_row(self, item_id: str) -> int | None:
         """Row of an item, or None where the release doesn't know it."""
         if not _storable(item_id):
@@ -123,6 +164,19 @@ class Cache:
             found = self._db.execute("SELECT row FROM items WHERE item_id = ?", [item_id])
             row = found.fetchone()
         return None if row is None else int(row[0])
+
+    def item_rows(self, item_ids: Iterable[str]) -> tuple[npt.NDArray[np.int64], int]:
+        """Rows of the items that the release knows, int64, and how many ids it doesn't."""
+        import json
+
+        import numpy as np
+
+        wanted = set(item_ids)
+        known = json.dumps([each for each in wanted if _storable(each)])
+        query = "SELECT row FROM items WHERE item_id IN (SELECT value FROM json_each(?))"
+        with self._reading():
+            rows = [row for (row,) in self._db.execute(query, [known])]
+        return np.array(rows, np.int64), len(wanted) - len(rows)
 
     def item_names(self, rows: Sequence[int]) -> list[tuple[str, str]]:
         """(item id, name) of items, in the order of ``rows``."""
@@ -155,7 +209,18 @@ class Cache:
                 history_channels=np.frombuffer(channels, np.uint8),
             )
 
-    def _one(self, query: str, values: Sequence[str] = ()) -> Any:
+    def draw_customers(self, count: int, seed: int) -> list[str]:
+        """Ids of customers drawn at random, each once: ``count``, or all where there are fewer."""
+        import numpy as np
+
+        with self._reading():
+            (last,) = self._db.execute("SELECT count(*) FROM customers").fetchone()
+            drawn = np.random.default_rng(seed).choice(last, min(count, last), replace=False)
+            query = "SELECT customer_id FROM customers WHERE rowid = ?"
+            # rows are numbered from 1 in the order in which they were stored
+            return [self._one(query, [number]) for number in (drawn + 1).tolist()]
+
+    def _one(self, query: str, values: Sequence[str | int] = ()) -> Any:
         row = self._db.execute(query, values).fetchone()
         if row is None:
             raise ValueError(f"nothing found by {query!r} {list(values)}")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from c2rec.runtime.errors import HomeError
 
+ITEMS = "items.safetensors"
+
 
 def install_command(home: Path) -> str:
     """Tell the command that installs a release into this home, for an operator to copy."""
@@ -19,6 +21,11 @@ def install_command(home: Path) -> str:
 def generation_path(home: Path, release: str) -> Path:
     """Where a release's cache lies."""
     return home / "gen" / f"{release}.db"
+
+
+def items_path(folder: Path, release: str, sha256: str) -> Path:
+    """Where a release's items.safetensors lies, in the folder of its cache: named by its digest."""
+    return folder / f"{release}.{sha256[:16]}.safetensors"
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.cache import Cache
+from c2rec.runtime.engine import Engine, Request
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS
-from c2rec.runtime.scorer import Encoder, Scorer
+from c2rec.runtime.scorer import Encoder
 
 ABSOLUTE = 1e-5
 RELATIVE = 1e-5
@@ -36,7 +37,8 @@ def check_golden(cache: Cache) -> None:
     if manifest.encoder == "history":
         encoded = Encoder(cache).encode(bought, channels, weights)
         _check_encoded(*encoded, golden["components"], has)
-    scorer = Scorer(cache)
+    engine = Engine(cache, attention=manifest.attention)
+    scorer = engine.scorer
     # One customer at a time: scores of all of them together could be gigabytes.
     for row in range(len(has)):
         one = slice(row, row + 1)
@@ -57,6 +59,15 @@ def check_golden(cache: Cache) -> None:
             # two lie closer than the tolerance.
             best = top_k(scores, len(expected_items))[0]
             _check_close(f"{where}: scores of the top {len(best)}", scores[0][best], expected)
+            request = Request(
+                golden["components"][one], has[one], channel, bought[row][weights[row] > 0]
+            )
+            found = engine.top_k(request, len(best))
+            if not np.array_equal(found.rows, best):
+                raise ReleaseError(
+                    f"{where}: the engine finds items {found.rows.tolist()} instead of "
+                    f"{best.tolist()}; this release can't be used here"
+                )
 
 
 def _check_encoded(

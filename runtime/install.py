@@ -9,7 +9,15 @@ from pathlib import Path
 from c2rec.runtime.build import build_cache
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path, home_errors, only_one, sha256_of, sync_to_disk
+from c2rec.runtime.disk import (
+    ITEMS,
+    generation_path,
+    home_errors,
+    items_path,
+    only_one,
+    sha256_of,
+    sync_to_disk,
+)
 from c2rec.runtime.errors import HomeError
 from c2rec.runtime.golden import check_golden
 from c2rec.runtime.state import State, activate, find_state
@@ -82,12 +90,17 @@ def _installed(state: State, *, changed: bool) -> Installed:
 
 def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:
     """Whether the bundle's release is active, made of the same files, and undamaged."""
-    path = generation_path(home, state.active.release)
-    if state.active.release != bundle.manifest.release or not path.is_file():
+    release = state.active.release
+    if release != bundle.manifest.release:
         return False
-    with home_errors(f"can't read {path}"):
-        if sha256_of(path) != state.active.sha256:
-            return False
+    path, items_sha256 = generation_path(home, release), bundle.manifest.files[ITEMS].sha256
+    for file, expected in (
+        (path, state.active.sha256),
+        (items_path(path.parent, release, items_sha256), items_sha256),
+    ):
+        with home_errors(f"can't read {file}"):
+            if not file.is_file() or sha256_of(file) != expected:
+                return False
     cache = Cache(path)
     try:
         return cache.manifest().files == bundle.manifest.files
@@ -117,6 +130,9 @@ def _remove_unused(home: Path) -> None:
     """Remove every generation, whole or not, but the active and the previous one."""
     state = find_state(home)  # read anew: an error may have come after the flip
     kept = {g.release for g in (state and state.active, state and state.previous) if g}
-    for path in (home / "gen").glob("*.db*"):
-        if path.name not in {f"{release}.db" for release in kept}:
+    for path in (home / "gen").iterdir():
+        release, _, rest = path.name.rpartition(".db")
+        if path.suffix == ".safetensors":
+            release, rest = path.name[: -len(".0123456789abcdef.safetensors")], ""
+        if release not in kept or rest:
             path.unlink()

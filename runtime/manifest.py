@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from c2rec.runtime.errors import ReleaseError
 
 EncoderName: TypeAlias = Literal["history", "table"]
+AttentionName: TypeAlias = Literal["softmax", "sigmoid"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -66,6 +67,8 @@ class Manifest:
     """UTC, as in ``2026-01-31T09:30:00Z``."""
     producer: str
     encoder: EncoderName
+    attention: AttentionName
+    """How scorer.onnx makes weights of logits."""
     embedding_size: int
     """d, of every embedding."""
     counts: Counts
@@ -83,6 +86,9 @@ class Manifest:
         _check_producer("producer", self.producer)
         if self.encoder not in get_args(EncoderName):
             raise _refused("encoder", self.encoder, " or ".join(map(repr, get_args(EncoderName))))
+        if self.attention not in get_args(AttentionName):
+            allowed_names = " or ".join(map(repr, get_args(AttentionName)))
+            raise _refused("attention", self.attention, allowed_names)
         # Bounds far above any retailer, and low enough that no product of them overflows int64.
         _check_int("embedding_size", self.embedding_size, 1, 4096)
         _check_int("counts.items", self.counts.items, 1, 10**7)
@@ -117,6 +123,7 @@ class Manifest:
             "created_at": self.created_at,
             "producer": self.producer,
             "encoder": self.encoder,
+            "attention": self.attention,
             "embedding_size": self.embedding_size,
             "counts": {
                 "items": counts.items,
@@ -161,6 +168,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
         created_at=_get(document, "created_at"),
         producer=_get(document, "producer"),
         encoder=_get(document, "encoder"),
+        attention=_get(document, "attention"),
         embedding_size=_get(document, "embedding_size"),
         counts=Counts(
             items=_get(counts, "items", "counts."),

@@ -13,12 +13,14 @@ store-popular
 catalogue
     The items in the order of their ids.
 
-What the customer bought in the requested channel and what is in the basket are left out. Every
-tier ranks all the rest, so an answer is shorter than k only where fewer items are left at all.
+What the customer bought in the requested channel, what is in the basket and what a filter keeps
+back are left out. Every tier ranks all the rest, so an answer is shorter than k only where fewer
+items are left at all.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -36,13 +38,24 @@ from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import read_state
 
 if TYPE_CHECKING:
-    from c2rec.runtime.scorer import Encoder, Scorer
+    from c2rec.runtime.engine import Engine, Filter
+    from c2rec.runtime.scorer import Encoder
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
 
 _Rows = npt.NDArray[np.int64]
 _NO_ROWS: _Rows = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """Which items may be shown; made by ``Recommender.shown``, for many requests."""
+
+    rows: npt.NDArray[np.bool_]
+    """bool (items,)"""
+    unknown: int
+    """Ids given that the release doesn't know."""
 
 
 class Recommender:
@@ -66,6 +79,7 @@ class Recommender:
         self._cache = cache
         self.manifest = cache.manifest()
         self.warnings = list(warnings)
+        self._filtered: tuple[Shown, Filter] | None = None  # the last one used
 
     @classmethod
     def open(cls, home: Path) -> "Recommender":
@@ -98,6 +112,7 @@ class Recommender:
         basket: Sequence[str] = (),
         k: int = 10,
         channel: Channel = "offline",
+        shown: Shown | None = None,
     ) -> Answer:
         """Recommend items.
 
@@ -106,6 +121,7 @@ class Recommender:
             basket: ids of items in the basket; unknown ones are ignored, and reported.
             k: how many items, 1 to 1000.
             channel: where the customer is.
+            shown: which items may be shown; None for all.
 
         Returns:
             An answer of min(k, items that are not left out) items.
@@ -130,11 +146,11 @@ class Recommender:
             if customer is not None:
                 here = customer.history_channels == CHANNELS.index(channel)  # (n,)
                 left_out = np.union1d(in_basket, customer.history_items[here])
-            found = self._modelled(customer, in_basket, left_out, k, channel)
-        except (HomeError, ReleaseError) as error:
+            found = self._modelled(customer, in_basket, left_out, k, channel, shown)
+        except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self.warnings.append(f"{error}; answering by popularity")
-        tier, items = found or self._popular(left_out, k, channel)
+        tier, items = found or self._popular(left_out, k, channel, shown)
         return Answer(
             customer_id=customer_id,
             channel=channel,
@@ -152,6 +168,7 @@ class Recommender:
         left_out: _Rows,
         k: int,
         channel: Channel,
+        shown: Shown | None,
     ) -> tuple[Tier, tuple[RecommendedItem, ...]] | None:
         """Answer from the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
@@ -161,12 +178,14 @@ class Recommender:
             else:
                 components, has = customer.components[None], customer.has[None]
             bought = [bool(flag) for flag in customer.has]
-            if found := self._scored(components, has, history, bought, left_out, k, channel):
+            rows = history[0]
+            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
                 return "personal", found
         elif len(in_basket) and self._can_encode:
             history = _history(None, in_basket, channel)
             components, has = self._encode(history)
-            if found := self._scored(components, has, history, [False] * 3, left_out, k, channel):
+            rows, bought = history[0], [False] * 3
+            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
                 return "basket", found
         return None
 
@@ -174,38 +193,36 @@ class Recommender:
         self,
         components: npt.NDArray[np.float32],
         has: npt.NDArray[np.bool_],
-        history: tuple[_Rows, _Rows],
+        history: _Rows,
         bought: Sequence[bool],
         left_out: _Rows,
         k: int,
         channel: Channel,
-    ) -> tuple[RecommendedItem, ...] | None:
-        """Rank by the model; None where it gives no numbers to rank by.
+        shown: Shown | None,
+    ) -> tuple[RecommendedItem, ...]:
+        """Rank by the model.
 
         ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
         without.
         """
-        items, _ = history
-        ones = np.ones((1, len(items)), np.float32)
-        scores, attention = self._scorer.score(
-            components, has, CHANNELS.index(channel), items[None], ones
-        )
-        if not np.isfinite(scores).all():  # embeddings so large that their products overflow
-            return None
-        best = _best(scores, left_out, -np.inf, k)  # (<= k,)
-        names = self._cache.item_names(best.tolist())
+        from c2rec.runtime.engine import Request
+
+        request = Request(components, has, CHANNELS.index(channel), history, left_out)
+        best = self._engine.top_k(request, k, only=self._filter(shown))
+        names = self._cache.item_names(best.rows.tolist())
         found = []
-        for row, (item_id, name) in zip(best, names, strict=True):
-            alphas = [float(alpha) for alpha in attention[0, :, row]]  # (3,)
+        rows = zip(names, best.scores.tolist(), best.attention.T.tolist(), strict=True)
+        for (item_id, name), score, alphas in rows:
             reason = personal_reason(alphas, bought)
-            score = float(scores[0, row])
             found.append(RecommendedItem(item_id, name, score, reason, Attention(*alphas)))
         return tuple(found)
 
     def _popular(
-        self, left_out: _Rows, k: int, channel: Channel
+        self, left_out: _Rows, k: int, channel: Channel, shown: Shown | None
     ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
         sold = self._popularity[CHANNELS.index(channel)]  # (items,)
+        if shown is not None:
+            left_out = np.union1d(left_out, np.flatnonzero(~shown.rows))
         best = _best(sold[None], left_out, -1, k)  # (<= k,)
         tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
         none = Attention(0.0, 0.0, 0.0)
@@ -229,11 +246,37 @@ class Recommender:
     def _can_encode(self) -> bool:
         return self.manifest.encoder == "history"
 
-    @cached_property
-    def _scorer(self) -> "Scorer":
-        from c2rec.runtime.scorer import Scorer  # onnxruntime: only where a tier needs it
+    def shown(self, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> Shown:
+        """Prepare a filter, to be used for many requests: stock, an age limit, a category.
 
-        return Scorer(self._cache)
+        Args:
+            only: ids of the items that may be shown; None for all.
+            without: ids of items that may not, even where ``only`` has them.
+
+        Raises:
+            HomeError: the release's cache is damaged.
+        """
+        count, unknown = self.manifest.counts.items, 0
+        rows = np.full(count, only is None)
+        for ids, flag in ((only, True), (without, False)):
+            if ids is not None:
+                found, missing = self._cache.item_rows(ids)
+                rows[found] = flag
+                unknown += missing
+        return Shown(rows, unknown)
+
+    def _filter(self, shown: Shown | None) -> "Filter | None":
+        if shown is None:
+            return None
+        if self._filtered is None or self._filtered[0] is not shown:
+            self._filtered = shown, self._engine.filter(shown.rows)
+        return self._filtered[1]
+
+    @cached_property
+    def _engine(self) -> "Engine":
+        from c2rec.runtime.engine import Engine  # onnxruntime: only where a tier needs it
+
+        return Engine(self._cache, attention=self.manifest.attention)
 
     @cached_property
     def _encoder(self) -> "Encoder":

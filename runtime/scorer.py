@@ -1,6 +1,6 @@
 """The two graphs of a release, run by onnxruntime."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -8,17 +8,29 @@ import onnxruntime
 
 from c2rec.runtime.errors import ReleaseError
 
-if TYPE_CHECKING:
-    from c2rec.runtime.cache import Cache
+CPU = ["CPUExecutionProvider"]
 
-_CPU = ["CPUExecutionProvider"]
+_Floats = npt.NDArray[np.float32]
+_Rows = npt.NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Where graphs and arrays come from; a ``Cache`` is one. Both raise HomeError."""
+
+    def graph(self, name: str) -> bytes:
+        """Content of ``scorer.onnx`` or ``encoder.onnx``."""
+        ...
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """An array of a release, by the name that ``Cache.array`` takes."""
+        ...
 
 
 class Scorer:
-    """Scores of the whole catalogue.
+    """Scores of the whole catalogue, or of some of its items.
 
     Args:
-        cache: an open release, of n items and embedding size d.
+        source: a release, of n items and embedding size d.
         threads: threads for one request. One by default, for a kiosk has other work to do.
 
     Raises:
@@ -26,20 +38,31 @@ class Scorer:
         HomeError: the cache is damaged.
     """
 
-    def __init__(self, cache: "Cache", *, threads: int = 1) -> None:
-        self._session = _session(cache, "scorer.onnx", threads)
-        names = ["item_embeddings", "item_bias", "attention_bias"]
-        names += ["neighbour_items", "neighbour_weights"]
-        self._arrays = {name: cache.array(name) for name in names}
+    def __init__(self, source: Source, *, threads: int = 1) -> None:
+        self._session = open_session("scorer.onnx", source.graph("scorer.onnx"), threads)
+        self._embeddings = source.array("item_embeddings")  # (n, d)
+        self._bias = source.array("item_bias")  # (2, n)
+        self._attention_bias = source.array("attention_bias")  # (2, 3, n)
+        self._named = source.array("neighbour_items")  # (n, m)
+        self._said = source.array("neighbour_weights")  # (n, 2, m)
+        self._said_by_channel = self._said.reshape(-1, self._said.shape[2])  # (2n, m)
+        self._weights = {}
+        if any(each.name == "channel_weights" for each in self._session.get_inputs()):
+            self._weights = {"channel_weights": source.array("channel_weights")}
+
+    @property
+    def items(self) -> int:
+        """How many items there are, n."""
+        return len(self._embeddings)
 
     def score(
         self,
-        components: npt.NDArray[np.float32],
+        components: _Floats,
         has: npt.NDArray[np.bool_],
         channel: int,
-        history_items: npt.NDArray[np.int64],
-        history_weights: npt.NDArray[np.float32],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        history_items: _Rows,
+        history_weights: _Floats,
+    ) -> tuple[_Floats, _Floats]:
         """Score every item for a batch of customers in one channel.
 
         Args:
@@ -60,26 +83,113 @@ class Scorer:
             "components": components,
             "has": has,
             "channel": np.array(channel, np.int64),
+            "item_embeddings": self._embeddings,
+            "item_bias": self._bias,
+            "attention_bias": self._attention_bias,
             "history_items": history_items,
             "history_weights": history_weights,
+            "neighbour_items": self._named,
+            "neighbour_weights": self._said,
         }
-        scores, attention = _run(self._session, ["scores", "attention"], feeds | self._arrays)
+        scores, attention = _run(self._session, ["scores", "attention"], feeds | self._weights)
         return scores, attention
+
+    def score_rows(
+        self,
+        rows: _Rows,
+        components: _Floats,
+        has: npt.NDArray[np.bool_],
+        channel: int,
+        history: _Rows,
+        *,
+        places: npt.NDArray[np.int32] | None = None,
+    ) -> tuple[_Floats, _Floats]:
+        """Score some items for one customer: the same graph, on these items' rows alone.
+
+        Each score is added up in the same order as when the whole catalogue is scored, so it
+        is the same number.
+
+        Args:
+            rows: int64 (r,), each at most once.
+            components: as of ``score``, b = 1.
+            has: as of ``score``.
+            channel: as of ``score``.
+            history: int64 (length,), rows of the items bought in any channel.
+            places: int32 (length * m,), where among ``rows`` each item stands that
+                ``neighbours`` names, or -1; None to look for them.
+
+        Returns:
+            scores float32 (r,) and attention float32 (3, r).
+
+        Raises:
+            ReleaseError: as of ``score``.
+        """
+        count = len(rows)
+        if places is None:
+            place = np.full(self.items, -1, np.int32)
+            place[rows] = np.arange(count, dtype=np.int32)
+            places = place.take(self._named.take(history, axis=0)).reshape(-1)
+        # The graph sees the rows as a catalogue. What a purchase says of other items is left out,
+        # and the rest made to look like one purchase, of the same share.
+        kept = np.flatnonzero(places >= 0)  # (kept,), by purchase and then by entry
+        purchase, entry = np.divmod(kept, self._named.shape[1])
+        width = max(1, len(kept))  # an empty axis would do as well, but not in every runtime
+        named, said = np.zeros((1, width), np.int32), np.zeros((1, 2, width), np.float16)
+        named[0, : len(kept)] = places[kept]
+        said[0, channel, : len(kept)] = self._said[history[purchase], channel, entry]
+        share = np.float32(1) / np.float32(max(1, len(history)))
+        # Of arrays with a row per channel, the graph reads one.
+        bias = np.zeros((2, count), np.float32)
+        bias[channel] = self._bias[channel].take(rows)
+        attention_bias = np.zeros((2, 3, count), np.float32)
+        attention_bias[channel] = self._attention_bias[channel].take(rows, axis=1)
+        feeds = {
+            "components": components,
+            "has": has,
+            "channel": np.array(channel, np.int64),
+            "item_embeddings": self._embeddings.take(rows, axis=0),
+            "item_bias": bias,
+            "attention_bias": attention_bias,
+            "history_items": np.zeros((1, 1), np.int64),
+            "history_weights": np.full((1, 1), share),
+            "neighbour_items": named,
+            "neighbour_weights": said,
+        }
+        if not count:
+            return np.empty(0, np.float32), np.empty((3, 0), np.float32)
+        scores, attention = _run(self._session, ["scores", "attention"], feeds | self._weights)
+        return scores[0], attention[0]
+
+    def neighbours(self, channel: int, history: _Rows) -> tuple[npt.NDArray[np.int32], _Floats]:
+        """What a history says of other items in one channel.
+
+        Args:
+            channel: 0 offline, 1 online.
+            history: int64 (length,), rows of the items bought in any channel.
+
+        Returns:
+            int32 (length * m,) rows, an item as often as it is named, and float32 (length * m,)
+            what is added to its score each time.
+        """
+        share = np.float32(1) / np.float32(max(1, len(history)))
+        said = self._said_by_channel.take(2 * history + channel, axis=0)  # (length, m)
+        named = self._named.take(history, axis=0)  # (length, m)
+        return named.reshape(-1), said.reshape(-1) * share
 
 
 class Encoder:
     """Embeddings of a customer from what was bought; arguments and errors as of ``Scorer``."""
 
-    def __init__(self, cache: "Cache", *, threads: int = 1) -> None:
-        self._session = _session(cache, "encoder.onnx", threads)
-        self._source = cache.array("source_embeddings")  # (n, d)
+    def __init__(self, source: Source, *, threads: int = 1) -> None:
+        self._session = open_session("encoder.onnx", source.graph("encoder.onnx"), threads)
+        self._source = source.array("source_embeddings")  # (n, d)
 
     def encode(
         self,
-        items: npt.NDArray[np.int64],
+        items: _Rows,
         channels: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.float32],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        weights: _Floats,
+    ) -> tuple[_Floats, npt.NDArray[np.bool_]]:
         """Encode a batch of histories of one length.
 
         Args:
@@ -94,8 +204,8 @@ class Encoder:
             ReleaseError: onnxruntime can't run the graph on these arrays.
         """
         feeds = {
-            "source_embeddings": self._source,
-            "history_items": items,
+            "source_embeddings": self._source[items.reshape(-1)],  # the catalogue may be large
+            "history_items": np.arange(items.size).reshape(items.shape),
             "history_channels": channels,
             "history_weights": weights,
         }
@@ -103,7 +213,8 @@ class Encoder:
         return components, has
 
 
-def _session(cache: "Cache", name: str, threads: int) -> onnxruntime.InferenceSession:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of every session: lean, for the machine has other work to do."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -112,9 +223,17 @@ def _session(cache: "Cache", name: str, threads: int) -> onnxruntime.InferenceSe
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: they are raised as well
-    graph = cache.graph(name)
+    return options
+
+
+def open_session(name: str, graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph.
+
+    Raises:
+        ReleaseError: onnxruntime can't.
+    """
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=_CPU)
+        return onnxruntime.InferenceSession(graph, session_options(threads), providers=CPU)
     except Exception as error:  # its classes share no base but Exception
         raise ReleaseError(f"{name}: onnxruntime can't load it: {_first_line(error)}") from error
 

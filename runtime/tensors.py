@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.item_file import DTYPES
 from c2rec.runtime.manifest import Manifest
 
 DType: TypeAlias = Literal["float16", "float32", "int64", "int32", "uint8"]
@@ -24,8 +25,6 @@ GOLDEN_K = 10
 
 CHUNK_BYTES = 4 << 20
 """About how much of a tensor is in memory at once while streaming."""
-
-_DTYPES = {"F16": "float16", "F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class TensorFile:
         free: dict[str, int] = {}
         for name, spec in specs.items():
             stored = self._handle.get_slice(name)
-            dtype, shape = _DTYPES.get(stored.get_dtype()), tuple(stored.get_shape())
+            dtype, shape = DTYPES.get(stored.get_dtype()), tuple(stored.get_shape())
             if len(shape) == len(spec.shape):
                 for length, axis in zip(shape, spec.shape, strict=True):
                     if isinstance(axis, str) and length >= 1:

@@ -1,4 +1,4 @@
-"""Answers and states as documents for programs and as text for people."""
+"""Answers, states and measurements as documents for programs and as text for people."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -20,6 +20,9 @@ TIER_WORDS: dict[Tier, str] = {
     "store-popular": "from what sells best",
     "catalogue": "from the catalogue",
 }
+
+_LINE = 96
+"""Longest line of a sentence."""
 
 _WIDTH = 40
 """Longest name or id that a table shows whole."""
@@ -92,7 +95,7 @@ def status_document(home: Path, state: "State", manifest: Mapping[str, Any]) -> 
     """
     import sqlite3
 
-    files = [home / "state.db", *sorted((home / "gen").glob("*.db"))]
+    files = [home / "state.db", *sorted((home / "gen").iterdir())]
     days = manifest["data"]
     age = datetime.now(UTC).date() - date.fromisoformat(days["to"])
     known = ("format", "producer", "encoder", "embedding_size", "counts", "created_at")
@@ -128,6 +131,108 @@ def status_text(document: dict[str, Any]) -> str:
     lines |= {name: f"{size:,} bytes" for name, size in document["files"].items()}
     width = max(map(len, lines))
     return "\n".join(plain(f"{name:<{width}}  {value}") for name, value in lines.items())
+
+
+def bench_text(document: Mapping[str, Any]) -> str:
+    """Lay a bench document out: what was measured, a table of times, and what the rest means."""
+    lines = [
+        *_bench_head(document),
+        "",
+        *_bench_table(document),
+        "",
+        *(line for text in _bench_sentences(document) for line in _folded(text)),
+    ]
+    return "\n".join(plain(line) for line in lines)
+
+
+def _bench_head(document: Mapping[str, Any]) -> list[str]:
+    machine = document["machine"]
+    facts = ("threads", "python", "onnxruntime", "numpy")
+    return [
+        f"{document['source']}: {document['items']:,} items, embedding size {document['dim']:,}",
+        ", ".join([machine["cpu"], *(f"{name} {machine[name]}" for name in facts)]),
+        "",
+        (
+            f"The {document['k']} best for one customer, on one thread, with caches emptied "
+            f"before; {document['requests']:,} requests:"
+        ),
+    ]
+
+
+def _bench_table(document: Mapping[str, Any]) -> list[str]:
+    engine = document["engine_ms"]["p50"]
+    times = {
+        "the engine": document["engine_ms"],
+        "every item, by the graph": document["plain_graph_ms"],
+        "every item, by PyTorch": document["torch_ms"],
+        "reading 8-bit items once": {"p50": document["read_int8_ms"]},
+    }
+    rows = [["", "p50 ms", "p99 ms", "engine = 1"]]
+    for name, ms in times.items():
+        if ms is not None:
+            p99 = f"{ms['p99']:.3f}" if "p99" in ms else ""
+            rows.append([name, f"{ms['p50']:.3f}", p99, f"{ms['p50'] / engine:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+
+
+def _bench_sentences(d: Mapping[str, Any]) -> list[str]:
+    if d["exact"]:
+        exact = (
+            f"Exact: yes; for {d['compared']} requests the engine found what the graph ranks "
+            "first among all items, in the same order, with scores within 0.00001."
+        )
+    else:
+        exact = (
+            f"Exact: NO; for at least one of {d['compared']} requests the engine did not find "
+            "what the graph ranks first among all items. Please report it."
+        )
+    search = (
+        f"Search: the engine bounds {d['scanned']:.0%} of the catalogue in 8-bit integers and "
+        f"scores {d['scored']:,.0f} items by the graph; {d['widened']:.1%} of requests need a "
+        "second scoring."
+    )
+    if not d["scanned"]:
+        search = "Search: so small a catalogue the engine scores whole, by the graph."
+    if d["source"].startswith("release"):
+        start = "from starting a process to its first answer"
+        owner = "After some more answers it"
+    else:
+        start = "from a catalogue in memory to the first answer"
+        owner = "This process, its catalogue included,"
+    memory = "" if d["rss_mb"] is None else f" {owner} has {d['rss_mb']:,.0f} MB resident."
+    return [
+        (
+            "p50: half of the requests took no longer; p99: 99 of 100 took no longer. Nothing that "
+            "reads the whole catalogue can be quicker than the table's last line."
+        ),
+        exact,
+        search,
+        (
+            f"Back to back: {d['engine_back_to_back_ms']['p50']:.3f} ms a request (p50) where "
+            "nothing else uses the caches in between."
+        ),
+        f"Together: {d['batch64_ms']:.1f} ms for 64 customers, {d['batch64_ms'] / 64:.3f} ms each.",
+        (
+            "Processor: at 20 requests a second, each costs "
+            f"{d['cpu_ms_per_paced_request']:.1f} ms of processor time. Where every item is scored "
+            "by the graph with onnxruntime's default settings, whose threads wait by spinning, it "
+            f"is {d['default_session_cpu_ms_per_paced_request']:.1f} ms."
+        ),
+        (
+            f"Start: {d['open_to_first_ms']:.0f} ms {start}; a process that does nothing but "
+            f"import onnxruntime takes {d['import_onnxruntime_ms']:.0f} ms.{memory}"
+        ),
+        f"Memory: one thread reads {d['memory_read_gb_s']:.1f} GB a second in a row.",
+    ]
+
+
+def _folded(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, _LINE, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _short(text: str) -> str:

@@ -1,5 +1,6 @@
 """Homes with a release in them, for tests to spoil."""
 
+import json
 from pathlib import Path
 
 from c2rec.runtime.install import install
@@ -16,6 +17,17 @@ def make_homes(folder: Path) -> None:
     install(folder / "old", folder / "home")
 
 
+def files_with(*bundles: Path) -> set[str]:
+    """Paths of all files of a home that holds the releases of these bundles, and no more."""
+    expected = {"lock", "state.db"}
+    for bundle in bundles:
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        digest = manifest["files"]["items.safetensors"]["sha256"]
+        name = f"gen/{manifest['release']}"
+        expected |= {f"{name}.db", f"{name}.{digest[:16]}.safetensors"}
+    return expected
+
+
 def files_of(home: Path) -> set[str]:
     """Paths of all files, relative to the home."""
     return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
@@ -23,7 +35,7 @@ def files_of(home: Path) -> set[str]:
 
 def assert_old_serves(home: Path) -> None:
     """Show that release OLD answers, and that nothing else is there."""
-    assert files_of(home) == {"lock", "state.db", f"gen/{OLD}.db"}
+    assert files_of(home) == files_with(home.parent / "old")
     recommender = Recommender.open(home)
     answer = recommender.recommend("c000003")
     recommender.close()

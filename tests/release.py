@@ -230,6 +230,7 @@ def make_release(
         created_at="2026-01-31T09:30:00Z",
         producer="tests",
         encoder=encoder,
+        attention="softmax",
         embedding_size=size,
         counts=Counts(items, customers, len(flat)),
         data_from="2020-07-01",

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from c2rec.runtime.install import install
 from c2rec.runtime.records import CHANNELS, COMPONENTS, TIERS
 from c2rec.store_kiosk.cli import main
+from tests.homes import files_with
 from tests.release import make_release
 
 NAME = "2020-07-27-00000001"
@@ -162,7 +163,7 @@ def test_the_json_status_is_one_document_of_schema_1(home: Path) -> None:
     assert document["data"]["from"] == "2020-07-01"
     assert age - 1 <= document["data"]["age_days"] <= age
     assert document["files"] == {
-        name: (home / name).stat().st_size for name in ("state.db", f"gen/{NAME}.db")
+        name: (home / name).stat().st_size for name in files_with(home.parent / "bundle") - {"lock"}
     }
     assert document["installed_at"].endswith("Z")
 
@@ -243,3 +244,35 @@ def test_every_command_helps(home: Path, arguments: list[str]) -> None:
 
 def test_the_version_is_the_package_s(home: Path) -> None:
     assert succeed(home, "--version").startswith("c2rec-kiosk, version ")
+
+
+def test_a_file_tells_what_may_be_shown(home: Path, tmp_path: Path) -> None:
+    stock, adult = tmp_path / "stock.txt", tmp_path / "adult.txt"
+    stock.write_bytes("\ufeffi000004\r\ni000007\r\n\r\nj,1\r\nété\r\n".encode())
+    adult.write_text("i000007\nnothing we sell\n")
+    result = kiosk(home, "recommend", "--only", str(stock), "--without", str(adult), "--json")
+    assert {item["item_id"] for item in json.loads(result.stdout)["items"]} == {
+        "i000004",
+        "j,1",
+        "été",
+    }
+    assert result.stderr == "Note: 1 ids of --only and --without are not in this release\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no id; allowed: one item id in a line"),
+        (b"\n\n", "holds no id"),
+        (b"i000004\n\xff\n", "byte 8 is no UTF-8; allowed: one item id in a line"),
+    ],
+)
+def test_a_list_of_items_that_is_none_is_refused(
+    home: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "stock.txt"
+    path.write_bytes(content)
+    for option in ("--only", "--without"):
+        result = kiosk(home, "recommend", option, str(path))
+        assert result.exit_code == 1
+        assert f"{path}: {message}" in result.stderr

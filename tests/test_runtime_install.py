@@ -1,5 +1,6 @@
 """An install makes a release serve; a home that can't be used is one clear error."""
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from c2rec.runtime.disk import generation_path, only_one
 from c2rec.runtime.errors import HomeError
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
-from tests.homes import NEW, OLD, assert_old_serves, files_of, make_homes
+from tests.homes import NEW, OLD, assert_old_serves, files_of, files_with, make_homes
 from tests.release import make_release
 
 
@@ -43,6 +44,7 @@ def test_every_array_and_customer_comes_back_as_released(tmp_path: Path) -> None
     for name, values in release.items.items():
         np.testing.assert_array_equal(cache.array(name), values)
         assert cache.array(name).dtype == values.dtype
+        assert not cache.array(name).flags.writeable
     for row in (0, 1, 2047, 2048, 2099):
         customer = cache.customer(release.customer_ids[row])
         assert customer is not None
@@ -69,8 +71,7 @@ def test_only_the_active_and_the_previous_generation_stay(place: Path) -> None:
     assert install(place / "new", place / "home").previous == OLD
     installed = install(third, place / "home")
     assert (installed.release, installed.previous, installed.changed) == ("third", NEW, True)
-    expected = {"lock", "state.db", "gen/third.db", f"gen/{NEW}.db"}
-    assert files_of(place / "home") == expected
+    assert files_of(place / "home") == files_with(place / "new", third)
 
 
 def test_the_previous_release_can_be_installed_again(place: Path) -> None:
@@ -87,8 +88,9 @@ def test_installing_the_active_release_changes_nothing(place: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped bit"])
-def test_installing_the_active_release_repairs_it(place: Path, damage: str) -> None:
-    path = generation_path(place / "home", OLD)
+@pytest.mark.parametrize("suffix", [".db", ".safetensors"])
+def test_installing_the_active_release_repairs_it(place: Path, damage: str, suffix: str) -> None:
+    (path,) = (place / "home" / "gen").glob(f"*{suffix}")
     if damage == "missing":
         path.unlink()
     else:
@@ -157,14 +159,22 @@ def test_a_second_install_at_the_same_time_is_refused(place: Path) -> None:
     assert_old_serves(place / "home")
 
 
-@pytest.mark.parametrize("damage", ["missing", "no SQLite", "another database", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "no SQLite", "another database", "empty", "no items", "items cut"]
+)
 def test_a_generation_that_cannot_be_read_gives_way_to_the_previous(
     place: Path, damage: str
 ) -> None:
     install(place / "new", place / "home")
     for release in (NEW, OLD):
         path = generation_path(place / "home", release)
-        path.unlink()
+        if "items" in damage:
+            (items,) = path.parent.glob(f"{release}.*.safetensors")
+            os.truncate(items, 1000)
+            if damage == "no items":
+                items.unlink()
+        else:
+            path.unlink()
         if damage == "no SQLite":
             path.write_text("no database" * 99)
         elif damage == "another database":

@@ -313,7 +313,7 @@ def test_a_home_without_release_says_what_to_run(tmp_path: Path) -> None:
     ("damage", "named"),
     [
         ("UPDATE graphs SET onnx = x'6a756e6b' WHERE name = 'scorer.onnx'", "scorer.onnx"),
-        ("DELETE FROM chunks WHERE name = 'item_embeddings'", "item_embeddings"),
+        ("DELETE FROM chunks WHERE name = 'scan/codes/0'", "scan/codes/0"),
         ("UPDATE customers SET components = x'00'", "damaged"),
         ("DROP TABLE customers", "no such table: customers"),
     ],
@@ -333,3 +333,31 @@ def test_what_the_model_needs_is_damaged_and_the_shopper_is_answered_all_the_sam
     (warning,) = recommender.warnings
     assert named in warning
     assert warning.endswith("answering by popularity")
+
+
+# --- filters
+
+
+def test_only_what_may_be_shown_is_shown(recommender: Recommender, release: Release) -> None:
+    best = [item.item_id for item in recommender.recommend("c000003", k=40).items]
+    shown = recommender.shown(only=[*best[4:12], "no such item"], without=[best[5]])
+    assert shown.unknown == 1
+    for customer in ("c000003", None):
+        everything = recommender.recommend(customer, k=40).items
+        expected = [item for item in everything if item.item_id in {*best[4:12]} - {best[5]}]
+        assert list(recommender.recommend(customer, k=40, shown=shown).items) == expected
+        assert len(expected) > 3
+
+
+def test_a_filter_leaves_the_rest_of_the_answer_as_it_was(recommender: Recommender) -> None:
+    answer = recommender.recommend("c000003", k=5)
+    without = recommender.shown(without=[answer.items[0].item_id])
+    after = recommender.recommend("c000003", k=4, shown=without)
+    assert after.items == answer.items[1:]
+    assert recommender.recommend("c000003", k=5).items == answer.items
+
+
+def test_where_nothing_may_be_shown_the_answer_is_empty(recommender: Recommender) -> None:
+    nothing = recommender.shown(only=[])
+    assert recommender.recommend("c000003", shown=nothing).items == ()
+    assert recommender.recommend(shown=nothing).items == ()

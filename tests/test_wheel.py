@@ -57,9 +57,10 @@ def test_the_wheel_holds_every_package_typed_and_nothing_else(wheel: Path) -> No
         ours = {
             f"c2rec/{path.relative_to(ROOT)}"
             for path in (ROOT / room).rglob("*")
-            if path.is_file() and path.suffix in (".py", ".typed", ".j2")
+            if path.is_file() and path.suffix in (".py", ".typed", ".j2", ".onnx")
         }
         assert ours == {name for name in names if name.startswith(f"c2rec/{room}/")}
+    assert "c2rec/runtime/scorer.onnx" in names
     assert "c2rec/__init__.py" not in names
     others = [n for n in names if not n.startswith("c2rec/") and ".dist-info/" not in n]
     assert others == []
@@ -85,6 +86,14 @@ def test_a_base_install_serves_a_recommendation(kiosk: Path, tmp_path: Path) -> 
         assert answer.returncode == 0, answer.stderr
         assert json.loads(answer.stdout)["tier"] == tier
     assert run(kiosk / "c2rec-kiosk", "status", home=home).returncode == 0
+
+
+def test_a_base_install_measures_itself(kiosk: Path) -> None:
+    options = ["--items", "3000", "--dim", "8", "--requests", "20", "--json"]
+    done = run(kiosk / "c2rec-kiosk", "bench", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert (document["items"], document["exact"], document["torch_ms"]) == (3000, True, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,277 @@
+"""The engine finds exactly what scoring the whole catalogue finds, whatever it is given."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from c2rec.runtime import engine as engine_module
+from c2rec.runtime import quantise as quantise_module
+from c2rec.runtime.engine import Engine, Found
+from c2rec.runtime.errors import ReleaseError, RequestError
+from c2rec.runtime.manifest import AttentionName
+from c2rec.runtime.onnx_bytes import integer_product
+from c2rec.runtime.quantise import LANES, NOBODY, quantise, tiles
+from c2rec.runtime.synthetic import RandomRelease
+from tests.catalogues import KINDS, Arrays, arrays, brute_force, cases
+
+NAMES: list[AttentionName] = ["softmax", "sigmoid"]
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constants by which a catalogue of hundreds goes all the ways that one of millions goes."""
+    monkeypatch.setattr(quantise_module, "FIRST_TILE", 64)
+    monkeypatch.setattr(quantise_module, "TILE", 128)
+    constants = {"SMALL": 0, "SHARE": 10**9, "FIRST_GUESS": 4, "TOO_MANY": 1}
+    for name, value in constants.items():
+        monkeypatch.setattr(engine_module, name, value)
+
+
+def assert_same(found: Found, expected: Found) -> None:
+    """Ids, scores and attention alike, to the last bit."""
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.attention, expected.attention)
+
+
+def try_cases(seeds: range) -> Counter[str]:
+    """Compare many cases with brute force; what was seen."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        for attention in NAMES:
+            for case in cases(rng, attention, requests=12):
+                answers = case.engine.top_k_batch(case.requests, case.k, only=case.only)
+                for request, found in zip(case.requests, answers, strict=True):
+                    expected = brute_force(case.engine, request, case.k, case.only)
+                    assert_same(found, expected)
+                    seen["cases"] += 1
+                    seen["widened"] += found.widened
+                    seen["scanned in part"] += 0 < found.scanned < case.engine.items
+                    seen[f"{case.kind}, scanned"] += found.scanned > 0
+    return seen
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_it_finds_what_brute_force_finds() -> None:
+    seen = try_cases(range(4))
+    assert seen["cases"] == 4 * 2 * len(KINDS) * 4 * 12
+    assert seen["widened"] > 100, "or the test shows nothing of the second scoring"
+    assert seen["scanned in part"] > 100, "or the test shows nothing of the early stop"
+    assert all(seen[f"{kind}, scanned"] > 20 for kind in KINDS)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("small_tiles")
+def test_it_finds_what_brute_force_finds_in_100_000_cases(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = try_cases(range(100, 181))
+    assert seen["cases"] >= 100_000
+    with capsys.disabled():
+        print(f"\n{dict(seen)}")
+
+
+@pytest.mark.usefixtures("small_tiles")
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32), attention=st.sampled_from(NAMES), alone=st.booleans())
+def test_one_by_one_is_as_all_together(seed: int, attention: AttentionName, alone: bool) -> None:
+    rng = np.random.default_rng(seed)
+    case = next(cases(rng, attention, requests=9 if alone else 17))
+    together = case.engine.top_k_batch(case.requests, case.k, only=case.only)
+    for request, found in zip(case.requests, together, strict=True):
+        assert_same(case.engine.top_k(request, case.k, only=case.only), found)
+
+
+@pytest.mark.parametrize("correlated", [True, False])
+@pytest.mark.parametrize("popular", [True, False])
+@pytest.mark.parametrize("size", [64, 100])
+def test_a_catalogue_of_several_real_tiles(correlated: bool, popular: bool, size: int) -> None:
+    release = RandomRelease(45_000, size, 3, correlated=correlated, popular=popular)
+    engine = Engine(release)
+    some = engine.filter(np.random.default_rng(0).random(45_000) < 0.5)
+    few = engine.filter(np.random.default_rng(0).random(45_000) < 0.01)
+    requests = [release.request(bought=n) for n in (1, 5, 20, 80)]
+    for only in (None, some, few):
+        for k in (1, 10, 100):
+            for request in requests:
+                found = engine.top_k(request, k, only=only)
+                assert_same(found, brute_force(engine, request, k, only))
+                if only is not few and k < 100:
+                    assert 0 < found.scored < 45_000 / 4
+    assert all(engine.top_k(request, 10).scanned == 8192 for request in requests) == popular
+
+
+def test_a_scan_stops_where_nothing_that_follows_can_enter() -> None:
+    release = RandomRelease(200_000, 16, 0)
+    engine = Engine(release)
+    found = [engine.top_k(release.request(), 10) for _ in range(20)]
+    assert {each.scanned for each in found} == {8192}
+    assert max(each.scored for each in found) < 500
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_embedding_that_is_no_number_is_refused(value: float) -> None:
+    release = RandomRelease(3000, 8, 0)
+    engine = Engine(release)
+    good = release.request()
+    before = engine.top_k(good, 10)
+    components = good.components.copy()
+    components[0, 1, 3] = value
+    with pytest.raises(RequestError, match="NaN or infinite; allowed: finite numbers"):
+        engine.top_k(good._replace(components=components), 10)
+    assert_same(engine.top_k(good, 10), before)
+
+
+def test_scores_that_are_too_large_for_float32_are_refused() -> None:
+    release = RandomRelease(3000, 8, 0)
+    engine = Engine(release)
+    good = release.request()
+    before = engine.top_k(good, 10)
+    one = good.components / np.abs(good.components).max()
+    with pytest.raises(ReleaseError, match="scores are NaN or infinite"):
+        engine.top_k(good._replace(components=one * np.float32(3e38)), 10)
+    # products near the end of float32, where the bound would not hold
+    large = good._replace(components=one * np.float32(1e36))
+    assert_same(engine.top_k(large, 10), brute_force(engine, large, 10, None))
+    assert_same(engine.top_k(good, 10), before)
+
+
+@pytest.mark.parametrize(
+    "allowed", [np.ones(2999, np.bool_), np.ones(3000, np.int64), np.ones((3000, 1), np.bool_)]
+)
+def test_a_filter_of_another_shape_is_refused(allowed: npt.NDArray[np.bool_]) -> None:
+    engine = Engine(RandomRelease(3000, 8, 0))
+    with pytest.raises(RequestError, match=r"a filter is .*; allowed: bool \(3000,\)"):
+        engine.filter(allowed)
+
+
+def test_where_nothing_is_left_nothing_is_found() -> None:
+    release = RandomRelease(3000, 8, 0)
+    engine = Engine(release)
+    nothing = engine.filter(np.zeros(3000, np.bool_))
+    assert len(engine.top_k(release.request(), 10, only=nothing).rows) == 0
+    everything = release.request()._replace(left_out=np.arange(3000))
+    assert len(engine.top_k(everything, 10).rows) == 0
+    assert len(engine.top_k(everything._replace(left_out=np.arange(1, 3000)), 10).rows) == 1
+
+
+def test_a_graph_that_fails_leaves_the_buffers_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = RandomRelease(20_000, 8, 0)
+    engine = Engine(release)
+    request = release.request()
+    before = engine.top_k(request, 10)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ReleaseError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.scorer, "score_rows", fail)
+        with pytest.raises(ReleaseError, match="no"):
+            engine.top_k(release.request(), 10)
+    assert_same(engine.top_k(request, 10), before)
+
+
+# --- its parts
+
+
+@pytest.mark.parametrize("items", [1, 31, 32, 33, 8192, 8193, 50_000])
+def test_tiles_cover_a_catalogue_and_end_at_a_group(items: int) -> None:
+    cut = tiles(items)
+    assert cut[0].items.start == cut[0].groups.start == 0
+    for before, after in pairwise(cut):
+        assert (before.items.stop, before.groups.stop) == (after.items.start, after.groups.start)
+    assert items <= cut[-1].items.stop < items + LANES
+    assert cut[-1].groups.stop * LANES == cut[-1].items.stop
+    assert len(quantise_module.lanes(cut[-1]).reshape(-1)) == (
+        cut[-1].items.stop - cut[-1].items.start
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("small_tiles")
+def test_quantised_items_keep_within_what_is_told_of_them(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    items = arrays(rng, kind, 500, 9)
+    made = dict(quantise(items["item_embeddings"], items["item_bias"], 2.0))
+    order, scales = made["order"], made["scales"].astype(np.float64)
+    present = np.flatnonzero(order != NOBODY)
+    assert sorted(order[present].tolist()) == list(range(500))
+    y = items["item_embeddings"].astype(np.float64)[order[present]]
+    codes = np.concatenate([made[f"codes/{n}"] for n in range(len(tiles(500)))], axis=1).T
+    left = y - scales[present, None] * codes[present]
+    error, length = made["errors"].astype(np.float64)
+    assert (np.linalg.norm(left, axis=1) <= error * scales[present]).all()
+    assert error <= 0.5 * 3 * (1 + 1e-5)
+    assert (np.linalg.norm(codes.astype(np.float64), axis=1) <= length).all()
+    assert np.abs(codes.astype(int)).max() <= 127
+    assert (made["norms"][present] >= np.linalg.norm(y, axis=1)).all()
+    assert (codes[order == NOBODY] == 0).all()
+
+
+def test_the_strong_come_first() -> None:
+    items = arrays(np.random.default_rng(0), "plain", 20_000, 4)
+    made = dict(quantise(items["item_embeddings"], items["item_bias"], 2.0))
+    norms = np.linalg.norm(items["item_embeddings"], axis=1)
+    strength = items["item_bias"].max(0) + 2 * norms
+    first = made["order"][:8192]
+    assert strength[first].min() >= np.delete(strength, first).max()
+    # groups of items that follow each other: each stronger than the next
+    groups = strength[first.reshape(LANES, -1)]  # (32, groups)
+    assert (groups[:, :-1].min(0) >= groups[:, 1:].max(0) - 1e-5).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(size=st.integers(1, 300), columns=st.integers(1, 300), rows=st.integers(1, 9))
+def test_the_written_graph_is_onnx_and_multiplies(size: int, columns: int, rows: int) -> None:
+    rng = np.random.default_rng(size)
+    graph = integer_product(size, columns)
+    items = rng.integers(-127, 128, (size, columns)).astype(np.int8)
+    codes = rng.integers(1, 128, (rows, size)).astype(np.uint8)
+    options = onnxruntime.SessionOptions()
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(items)
+    options.add_external_initializers(["items"], [value])
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    (products,) = session.run(None, {"codes": codes, "zero": np.array(64, np.uint8)})
+    expected = (codes.astype(np.int64) - 64) @ items.astype(np.int64)
+    np.testing.assert_array_equal(products, expected)
+
+    model = onnx.load_model_from_string(graph)
+    (initializer,) = model.graph.initializer
+    initializer.ClearField("external_data")
+    initializer.data_location = onnx.TensorProto.DEFAULT
+    initializer.raw_data = items.tobytes()
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_scores_of_some_rows_are_those_of_the_whole_catalogue() -> None:
+    rng = np.random.default_rng(1)
+    for kind in KINDS:
+        scorer = Engine(Arrays(arrays(rng, kind, 300, 33))).scorer
+        components = rng.normal(size=(1, 3, 33)).astype(np.float32)
+        history = rng.integers(0, 300, 12)
+        has = np.array([[True, False, True]])
+        ones = np.ones((1, 12), np.float32)
+        scores, attention = scorer.score(components, has, 1, history[None], ones)
+        for rows in some_rows(rng):
+            some, alphas = scorer.score_rows(rows, components, has, 1, history)
+            np.testing.assert_array_equal(some, scores[0, rows])
+            np.testing.assert_array_equal(alphas, attention[0][:, rows])
+
+
+def some_rows(rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    for count in (0, 1, 2, 17, 160, 300):
+        yield rng.choice(300, count, replace=False)
