@@ -60,8 +60,11 @@ ZERO = 64
 """What stands for 0 among the customer's codes, which have no sign."""
 SMALL = 2048
 """So few items are scored at once, without a scan."""
-SHARE = 16
-"""Where one in so many items is left, scoring these alone is quicker than a scan."""
+SMALL_CATALOGUE = 10_240 * (64 + 64)
+"""So is a catalogue of few items, times their size and what is done per item besides: a scan and
+all around it would cost as much."""
+SHARE = 20
+"""To score one item costs as much as to scan so many."""
 AT_ONCE = 8
 """Customers of a batch that are scanned together: their products still fit a level-2 cache."""
 FIRST_GUESS = 128
@@ -177,7 +180,8 @@ class Engine:
         self.buffers: list[_Buffers] = []
         self.mark = np.full(len(self.order), -1, np.int32)
         self._last = np.zeros(len(self.order), np.int32)
-        self.needed = float(FIRST_GUESS)
+        # What requests needed of late: items to be scored, items to be scanned.
+        self.needed, self.scanned = float(FIRST_GUESS), float(self.items)
 
     def each_once(self, items: _Rows) -> _Rows:
         """Leave out repeated items of the scan, in time that doesn't hang on the catalogue."""
@@ -230,7 +234,8 @@ class Engine:
                     "a customer's embedding is NaN or infinite; allowed: finite numbers"
                 )
         only = only or self._all
-        if len(only.rows) <= max(SMALL, self.items // SHARE, k):
+        few = len(only.rows) <= max(SMALL, self.scanned / SHARE, k)
+        if few or self.items * (self.size + 64) <= SMALL_CATALOGUE:
             return [self.score_all(request, k, only) for request in requests]
         found: list[Found] = []
         for first in range(0, len(requests), AT_ONCE):
@@ -282,21 +287,22 @@ class Engine:
     def score_all(self, request: Request, k: int, only: Filter) -> Found:
         """Score every item that may be found."""
         components, has, channel, history, left_out = request
-        if len(only.rows) < self.items:
-            rows = only.rows[~np.isin(only.rows, left_out)] if len(left_out) else only.rows
+        if len(only.rows) * 2 < self.items:
+            rows = only.rows
             scores, attention = self.scorer.score_rows(rows, components, has, channel, history)
-            refuse_infinite(scores)
-            left = len(rows)
-        else:
-            rows = np.arange(self.items)
+        else:  # all at once takes less than picking some
             ones = np.ones((1, len(history)), np.float32)
             (scores,), (attention,) = self.scorer.score(
                 components, has, channel, history[None], ones
             )
-            refuse_infinite(scores)
-            scores[left_out] = -np.inf
-            left = int((scores > -np.inf).sum())
+            rows = np.arange(self.items)
+        refuse_infinite(scores)
         count = len(rows)
+        kept = np.zeros(self.items, np.bool_)
+        kept[only.rows] = True
+        kept[left_out] = False
+        scores[~kept[rows]] = -np.inf
+        left = int(kept.sum())
         best = top_k(scores[None], min(k, left))[0] if left else NO_ROWS
         return Found(rows[best], scores[best], attention[:, best], 0, count, widened=False)
 
@@ -478,6 +484,7 @@ class _Search:
             attention = np.concatenate([attention, found[2]], axis=1)
         needed = int(np.count_nonzero(self._taken >= least)) + len(more)
         engine.needed += LEARNING * (min(needed, FIRST_GUESS * 8) - engine.needed)
+        engine.scanned += LEARNING * (end - engine.scanned)
         best = np.lexsort((rows, -scores))[:k]
         return Found(
             rows[best], scores[best], attention[:, best], end, len(rows), widened=len(more) > 0

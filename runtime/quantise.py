@@ -19,6 +19,8 @@ LANES = 32
 """Items per group."""
 FIRST_TILE = 8192
 """Items in the first tile: the strongest alone are often enough."""
+ONE_TILE = 12288
+"""So many items are one tile: a second scan would cost more than it could save."""
 TILE = 32768
 """Items in any other. The products of three components, 4 bytes each, then fit a level-2 cache."""
 SMALLEST_SCALE = 1e-30
@@ -37,7 +39,7 @@ class Tile(NamedTuple):
 def tiles(items: int) -> list[Tile]:
     """Cut a catalogue into tiles: of 8192 items, then of 32768, then what is left."""
     end = -(-items // LANES) * LANES
-    starts = [0, *range(FIRST_TILE, end, TILE)]
+    starts = [0] if end <= ONE_TILE else [0, *range(FIRST_TILE, end, TILE)]
     return [
         Tile(slice(a, b), slice(a // LANES, b // LANES))
         for a, b in zip(starts, [*starts[1:], end], strict=True)
