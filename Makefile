@@ -19,7 +19,7 @@ demo: setup
 	BIN=$(BIN) OUT=$(DEMO) sh examples/demo.sh
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # What a change has to pass besides the tests.
 check: setup
