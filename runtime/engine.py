@@ -63,8 +63,10 @@ SMALL = 2048
 SMALL_CATALOGUE = 10_240 * (64 + 64)
 """So is a catalogue of few items, times their size and what is done per item besides: a scan and
 all around it would cost as much."""
-SHARE = 20
-"""To score one item costs as much as to scan so many."""
+SHARE = 16
+"""Where a filter leaves one in so many items, a bound for each of these takes less than a scan."""
+LISTED = 512
+"""So many of those, and 2 k, are scored at first."""
 AT_ONCE = 8
 """Customers of a batch that are scanned together: their products still fit a level-2 cache."""
 FIRST_GUESS = 128
@@ -125,6 +127,8 @@ class Filter:
 
     rows: _Rows
     """int64, those, ascending"""
+    items: _Rows
+    """int64, where they stand in the order of the scan"""
     bias: _Floats
     """float32 (2, m), b_c in the order of the scan; -inf for the others"""
     highest: _Floats
@@ -177,11 +181,10 @@ class Engine:
         self.codes = np.full((3 * AT_ONCE, self.size), ZERO, np.uint8)
         self.scans = [_Scan(number, tile, source, threads) for number, tile in enumerate(cut)]
         self.group_starts = np.array([tile.groups.start for tile in cut])
-        self.buffers: list[_Buffers] = []
+        self.buffers = [_Buffers(len(self.order), len(self.lanes))]
         self.mark = np.full(len(self.order), -1, np.int32)
         self._last = np.zeros(len(self.order), np.int32)
-        # What requests needed of late: items to be scored, items to be scanned.
-        self.needed, self.scanned = float(FIRST_GUESS), float(self.items)
+        self.needed = float(FIRST_GUESS)  # items to be scored: what requests needed of late
 
     def each_once(self, items: _Rows) -> _Rows:
         """Leave out repeated items of the scan, in time that doesn't hang on the catalogue."""
@@ -208,7 +211,8 @@ class Engine:
     def _filter(self, allowed: npt.NDArray[np.bool_]) -> Filter:
         # what stands for no item takes the last row's flag, and stays at -inf
         bias = np.where(allowed[self.order], self._bias, np.float32(-np.inf))
-        return Filter(np.flatnonzero(allowed), bias, bias[:, self.lanes].max(2))
+        rows = np.flatnonzero(allowed)
+        return Filter(rows, self.position[rows].astype(np.int64), bias, bias[:, self.lanes].max(2))
 
     def top_k(self, request: Request, k: int, *, only: Filter | None = None) -> Found:
         """Find the k items with the greatest scores; ties go to the lower row.
@@ -234,17 +238,18 @@ class Engine:
                     "a customer's embedding is NaN or infinite; allowed: finite numbers"
                 )
         only = only or self._all
-        few = len(only.rows) <= max(SMALL, self.scanned / SHARE, k)
-        if few or self.items * (self.size + 64) <= SMALL_CATALOGUE:
+        if len(only.rows) <= max(SMALL, k) or self.items * (self.size + 64) <= SMALL_CATALOGUE:
             return [self.score_all(request, k, only) for request in requests]
+        if len(only.rows) * SHARE <= self.items:
+            return [self._search_listed(request, k, only) for request in requests]
+        while len(self.buffers) < min(len(requests), AT_ONCE):
+            self.buffers.append(_Buffers(len(self.order), len(self.lanes)))
         found: list[Found] = []
         for first in range(0, len(requests), AT_ONCE):
             found += self._search(requests[first : first + AT_ONCE], k, only)
         return found
 
     def _search(self, requests: Sequence[Request], k: int, only: Filter) -> list[Found]:
-        while len(self.buffers) < len(requests):
-            self.buffers.append(_Buffers(len(self.order), len(self.lanes)))
         searches: list[_Search] = []
         try:
             for number, request in enumerate(requests):
@@ -262,6 +267,14 @@ class Engine:
         finally:
             for search in searches:
                 search.clear()
+
+    def _search_listed(self, request: Request, k: int, only: Filter) -> Found:
+        """Find the best of the few items that a filter leaves, without a scan."""
+        search = _Search(self, 0, request, k, only)
+        try:
+            return search.among(only.items)
+        finally:
+            search.clear()
 
     def _scan(self, number: int, searches: Sequence["_Search"]) -> None:
         """Compute the products of a tile, and of each search the greatest per item and group."""
@@ -410,6 +423,21 @@ class _Search:
             return step, int(sum(r)) + 1, sum(norms[3:])
         return step, int(max(r)) + 1, max(norms[3:])
 
+    def among(self, items: _Rows) -> Found:
+        """Find the best of a list of items, by how far they reach: |x| |y_v| + b_v + n_v."""
+        engine, k = self._engine, self._k
+        if self.hopeless:
+            return engine.score_all(self._request, k, self._only)
+        reaches = self._size * engine.norms.take(items) + self._bias.take(items)
+        reaches += self.buffers.extra.take(items)
+        floor = max(_greatest(reaches, 2 * k + LISTED), LEAST)
+        self._found = self._score(items[reaches >= floor])
+        least = max(_greatest(self._found[1], k), LEAST)
+        more = items[(reaches < floor) & (reaches >= least)]
+        if len(more):
+            self._score_more(more)
+        return self._best(0, widened=len(more) > 0)
+
     def goes_on(self, scanned: int) -> bool:
         """Whether the next tile is likely to be needed; costs little where it is wrong."""
         if self.hopeless or scanned == 0:
@@ -471,24 +499,31 @@ class _Search:
                 ahead[reaches >= least],
             ]
         )
-        rows, scores, attention = self._found
         if len(more):
             more = engine.each_once(np.concatenate([more, self._chosen]))
             more = more[: len(more) - len(self._chosen)]  # what is in both stayed behind
             if len(more) * TOO_MANY > engine.items:
                 return engine.score_all(self._request, k, self._only)
         if len(more):
-            found = self._score(more)
-            rows = np.concatenate([rows, found[0]])
-            scores = np.concatenate([scores, found[1]])
-            attention = np.concatenate([attention, found[2]], axis=1)
+            self._score_more(more)
         needed = int(np.count_nonzero(self._taken >= least)) + len(more)
         engine.needed += LEARNING * (min(needed, FIRST_GUESS * 8) - engine.needed)
-        engine.scanned += LEARNING * (end - engine.scanned)
-        best = np.lexsort((rows, -scores))[:k]
-        return Found(
-            rows[best], scores[best], attention[:, best], end, len(rows), widened=len(more) > 0
+        return self._best(end, widened=len(more) > 0)
+
+    def _score_more(self, items: _Rows) -> None:
+        """Score further items."""
+        rows, scores, attention = self._score(items)
+        self._found = (
+            np.concatenate([self._found[0], rows]),
+            np.concatenate([self._found[1], scores]),
+            np.concatenate([self._found[2], attention], axis=1),
         )
+
+    def _best(self, scanned: int, *, widened: bool) -> Found:
+        """The best of what was scored."""
+        rows, scores, attention = self._found
+        best = np.lexsort((rows, -scores))[: self._k]
+        return Found(rows[best], scores[best], attention[:, best], scanned, len(rows), widened)
 
     def _end(self, scanned: int) -> int:
         end: int = self._engine.scans[scanned - 1].tile.items.stop

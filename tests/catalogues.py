@@ -135,7 +135,7 @@ def cases(rng: np.random.Generator, attention: AttentionName, *, requests: int) 
     for kind in KINDS:
         items, size = int(rng.integers(1, 700)), int(rng.choice([1, 2, 7, 16, 33]))
         engine = Engine(Arrays(arrays(rng, kind, items, size), attention), attention=attention)
-        for share in (None, 0.5, 0.01, 0.0):
+        for share in (None, 0.5, 0.2, 0.01, 0.0):
             only = None
             if share is not None:
                 flags = rng.random(items) < share
