@@ -13,7 +13,7 @@ from benchmarks.rivals import K, Rival, floors, plain
 from c2rec.runtime.engine import Engine, Filter, Found, Request
 from c2rec.runtime.synthetic import RandomRelease
 
-ITEMS = 3000
+ITEMS = 20_000
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_large_catalogues_get_no_hnsw_graph() -> None:
     release = RandomRelease(ITEMS, 8, 1)
     found = compare(release, "random", requests=2, hnsw_limit=ITEMS - 1, compiled=False)
     reasons = {each.name: each.reason for each in found.absent}
-    assert "--hnsw-limit 2999" in reasons["faiss HNSW"]
+    assert f"--hnsw-limit {ITEMS - 1}" in reasons["faiss HNSW"]
 
 
 def test_a_wrong_answer_of_the_engine_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
