@@ -144,34 +144,31 @@ def opening(home: Path, runs: int = 11) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def memory(home: Path) -> dict[str, float]:
-    """Resident memory in MB of fresh processes: a bare session, and one that has answered."""
+def memory(home: Path) -> dict[str, dict[str, float]]:
+    """Resident memory in MB of fresh processes: a bare session, and one that has answered.
+
+    Returns:
+        For each, ``anonymous``: its own; ``mapped``: files, which processes share.
+    """
     bare = (
-        "import onnxruntime, sys; from importlib.resources import files;"
+        "from importlib.resources import files; from c2rec.runtime.scorer import open_session;"
         " graph = files('c2rec.runtime').joinpath('scorer.onnx').read_bytes();"
-        " from c2rec.runtime.scorer import open_session; s = open_session('x', graph, 1);"
-        f" {_RSS}"
+        " session = open_session('scorer.onnx', graph, 1);"
     )
     used = (
         "import sys; from pathlib import Path; from c2rec.runtime.recommender import Recommender;"
-        " r = Recommender.open(Path(sys.argv[1]));"
-        " [r.recommend(f'c{n:08}') for n in range(200)];"
-        f" {_RSS}"
+        " recommender = Recommender.open(Path(sys.argv[1]));"
+        " [recommender.recommend(f'c{number:08}') for number in range(200)];"
     )
-    return {
-        name: float(
-            subprocess.run(
-                [sys.executable, "-c", code, str(home)], check=True, capture_output=True, text=True
-            ).stdout
-        )
-        for name, code in (("bare session", bare), ("after 200 answers", used))
-    }
-
-
-_RSS = (
-    "import resource; print(int(open('/proc/self/statm').read().split()[1])"
-    " * resource.getpagesize() / 1e6)"
-)
+    tell = "print(open('/proc/self/status').read())"
+    seen = {}
+    for name, code in (("bare session", bare), ("after 200 answers", used)):
+        command = [sys.executable, "-c", code + tell, str(home)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        lines = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+        kinds = {"anonymous": "RssAnon", "mapped": "RssFile"}
+        seen[name] = {kind: int(lines[key].split()[0]) / 1e3 for kind, key in kinds.items()}
+    return seen
 
 
 def answering(home: Path, requests: int) -> dict[str, float]:
@@ -251,11 +248,13 @@ def main() -> None:
         print(*(f"{name}: {value:.3f} s" for name, value in times.items()), f"ratio {ratio:.2f}")
         cache = Cache(generation_path(home, read_state(home).active.release))
         names = ["item_embeddings", "item_bias", "attention_bias"]
-        matrices = sum(cache.array(name).nbytes for name in names) / 1e6
-        used = memory(home)
-        over = used["after 200 answers"] - used["bare session"] - matrices
-        print(*(f"{name}: {value:.0f} MB" for name, value in used.items()))
-        print(f"item matrices without neighbours {matrices:.0f} MB; above both {over:.0f} MB")
+        sizes = [
+            sum(cache.array(name).nbytes for name in some) / 1e6
+            for some in (names, ["neighbour_items", "neighbour_weights"])
+        ]
+        print("item matrices {:.0f} MB, rows of neighbours {:.0f} MB".format(*sizes))
+        for name, kinds in memory(home).items():
+            print(f"{name}:", *(f"{value:.0f} MB {kind}" for kind, value in kinds.items()))
         answers = answering(home, 2000)
         print(*(f"{name}: {value:.3f} ms" for name, value in answers.items()))
         p50, p99 = (answers[f"recommend {p}"] / answers["engine p50"] for p in ("p50", "p99"))
