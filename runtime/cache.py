@@ -78,6 +78,11 @@ class Cache:
                 self._db.close()
                 raise
 
+    @property
+    def items_path(self) -> Path:
+        """Where the item side lies."""
+        return Path(self._items_file.name)
+
     def close(self) -> None:
         """Close the files."""
         self._items_file.close()
@@ -110,7 +115,10 @@ class Cache:
         ``quantise``'s.
         """
         if "/" not in name:
-            return self._items[name]
+            with self._reading():
+                if name not in self._items:
+                    raise ValueError(f"{self._items_file.name} lacks {name!r}")
+                return self._items[name]
         import json
 
         import numpy as np
@@ -133,7 +141,24 @@ class Cache:
         from c2rec.runtime.item_file import map_tensors
 
         with self._reading():
-            return map_tensors(self._items_file)
+            tensors = map_tensors(self._items_file)
+            manifest = self.manifest_document()
+            n, d = manifest["counts"]["items"], manifest["embedding_size"]
+            m = tensors["neighbour_items"].shape[-1] if "neighbour_items" in tensors else 0
+            expected = {
+                "item_embeddings": ("float32", (n, d)),
+                "item_bias": ("float32", (2, n)),
+                "attention_bias": ("float32", (2, 3, n)),
+                "popularity": ("float32", (2, n)),
+                "neighbour_items": ("int32", (n, m)),
+                "neighbour_weights": ("float16", (n, 2, m)),
+            }
+            if manifest["encoder"] == "history":
+                expected["source_embeddings"] = ("float32", (n, d))
+            found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
+            if found != expected:
+                raise ValueError(f"{self._items_file.name} holds {found} instead of {expected}")
+            return tensors
 
     def _open_items(self) -> BinaryIO:
         """Open the item side, so that it can be read though it be deleted.

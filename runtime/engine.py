@@ -11,10 +11,11 @@ left out can't enter.
 
 The bound
 ---------
-Softmax weights are not negative and sum to 1, so Σ_k α_k (x_k · y_v) ≤ max_k x_k · y_v, over the
-components that the customer has. Sigmoid weights lie between 0 and 1: there it is at most
-Σ_k max(x_k · y_v, 0). Write x_k = t q_k + δ_k and y_v = s_v ŷ_v + ε_v, with whole numbers q_k (up
-to 63) and ŷ_v (up to 127; ``quantise.py``). Then::
+Softmax weights are not negative and sum to 1, so Σ_k α_k (x_k · y_v) ≤ max_k x_k · y_v. A component
+that the customer lacks is taken as 0: its logit is not -∞ but -10⁹, so that where the others' are
+lower still it takes their weight, and adds nothing. Sigmoid weights lie between 0 and 1: there it
+is at most Σ_k max(x_k · y_v, 0). Write x_k = t q_k + δ_k and y_v = s_v ŷ_v + ε_v, with whole
+numbers q_k (up to 63) and ŷ_v (up to 127; ``quantise.py``). Then::
 
     x_k · y_v = s_v t (q_k · ŷ_v) + δ_k · s_v ŷ_v + x_k · ε_v
               ≤ s_v (t (q_k · ŷ_v) + |δ_k| |ŷ_v| + |x_k| |ε_v| / s_v)
@@ -22,11 +23,14 @@ to 63) and ŷ_v (up to 127; ``quantise.py``). Then::
 by Cauchy and Schwarz. |ŷ_v| ≤ l and |ε_v| / s_v ≤ e hold for each tile of items, so with the whole
 number r_k ≥ (|δ_k| l + |x_k| e) / t no item of the tile has more than
 U_v = s_v t max_k (q_k · ŷ_v + r_k) + b_v + n_v. What the graph computes in float32 differs from S_v
-by rounding, and so does U_v: each of m terms that are added adds at most 2⁻²⁴ of the sum of their
-sizes. Twice that is added, for the sizes of x_k · y_v (d terms), of b_v, and of n_v.
+by rounding, and so does U_v: each term that is added adds at most 2⁻²⁴ of the sum of all sizes.
+Twice that is added: for d terms of x_k · y_v and for b_v, and, each time that the history names the
+item, for n_v and for the greatest x_k · y_v and b_v that there are.
 
-q_k · ŷ_v is one product of 8-bit integers. A pair of products, 2 × 63 × 127... stays below 2¹⁵, so
-that processors without VNNI, which add pairs in 16 bits, are exact as well.
+q_k · ŷ_v is one product of 8-bit integers. As the customer's codes have no sign, they are q_k + 64,
+up to 127: a pair of products, 2 × 127 × 127, stays below 2¹⁵, so that processors without VNNI,
+which add pairs in 16 bits, are exact as well. Where a number may come near the end of float32, no
+bound is used: every item is scored.
 
 The stop
 --------
@@ -47,7 +51,7 @@ import onnxruntime
 
 from c2rec.runtime.errors import ReleaseError, RequestError
 from c2rec.runtime.onnx_bytes import integer_product
-from c2rec.runtime.quantise import LANES, NOBODY, SMALLEST_SCALE, Tile, lanes, tiles
+from c2rec.runtime.quantise import LANES, LARGEST, NOBODY, SMALLEST_SCALE, Tile, lanes, tiles
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.scorer import CPU, Scorer, Source, session_options
 
@@ -77,6 +81,8 @@ MANY = 8
 """Where one in so many groups has to be looked at, all items are."""
 TOO_MANY = 4
 """Where one in so many items would have to be scored, all are."""
+LIMIT = 1e37
+"""Where a product or a sum may come near the end of float32, everything is scored."""
 LEAST = float(np.finfo(np.float32).min)
 """Less than this is what may not be found."""
 ROUNDING = 2.0**-23
@@ -173,7 +179,9 @@ class Engine:
         scales = self.scales[self.lanes]
         self.greatest_scale, self.least_scale = scales.max(1), scales.min(1)
         self.longest = self.norms[self.lanes].max(1)
-        self.reach = float(self.longest.max()), float(np.abs(bias).max())
+        # the greatest of all items
+        longest, widest_scale = float(self.longest.max()), float(self.greatest_scale.max())
+        self.reach = longest, float(np.abs(bias).max()), widest_scale
         self._all = self._filter(np.ones(self.items, np.bool_))
 
         widest = max(tile.items.stop - tile.items.start for tile in cut)
@@ -237,7 +245,12 @@ class Engine:
                 raise RequestError(
                     "a customer's embedding is NaN or infinite; allowed: finite numbers"
                 )
-        only = only or self._all
+        try:
+            return self._top_k_batch(requests, k, only or self._all)
+        except (IndexError, ValueError, OverflowError) as error:
+            raise ReleaseError(f"the release's arrays don't fit each other: {error}") from error
+
+    def _top_k_batch(self, requests: Sequence[Request], k: int, only: Filter) -> list[Found]:
         if len(only.rows) <= max(SMALL, k) or self.items * (self.size + 64) <= SMALL_CATALOGUE:
             return [self.score_all(request, k, only) for request in requests]
         if len(only.rows) * SHARE <= self.items:
@@ -300,7 +313,7 @@ class Engine:
     def score_all(self, request: Request, k: int, only: Filter) -> Found:
         """Score every item that may be found."""
         components, has, channel, history, left_out = request
-        if len(only.rows) * 2 < self.items:
+        if len(only.rows) * 2 < self.items and self.items > SMALL:
             rows = only.rows
             scores, attention = self.scorer.score_rows(rows, components, has, channel, history)
         else:  # all at once takes less than picking some
@@ -328,8 +341,10 @@ class _Scan:
         codes = source.array(f"scan/codes/{number}")  # (d, items)
         options = session_options(threads)
         value = onnxruntime.OrtValue.ortvalue_from_numpy
+        # The session uses this memory, and its bindings theirs: nobody else keeps them.
+        self._kept: list[object] = [codes, initial := value(codes)]
         try:
-            options.add_external_initializers(["items"], [value(codes)])
+            options.add_external_initializers(["items"], [initial])
             graph = integer_product(*codes.shape)
             self._session = onnxruntime.InferenceSession(graph, options, providers=CPU)
         except Exception as error:  # its classes share no base but Exception
@@ -341,11 +356,13 @@ class _Scan:
         try:
             binding = self._bindings.get(len(codes))
             if binding is None:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy
+                arrays = codes, np.array(ZERO, np.uint8), products
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in arrays]
                 binding = self._session.io_binding()
-                binding.bind_ortvalue_input("codes", value(codes))
-                binding.bind_ortvalue_input("zero", value(np.array(ZERO, np.uint8)))
-                binding.bind_ortvalue_output("products", value(products))
+                binding.bind_ortvalue_input("codes", values[0])
+                binding.bind_ortvalue_input("zero", values[1])
+                binding.bind_ortvalue_output("products", values[2])
+                self._kept += [*arrays, *values]
                 self._bindings[len(codes)] = binding
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its classes share no base but Exception
@@ -376,7 +393,9 @@ class _Search:
         self._group_bounds = np.empty(0, np.float32)
         self._step, self._add, size = self._encode(engine.codes[3 * number : 3 * number + 3])
         # where products come near the end of float32, no bound holds
-        self.hopeless = not size * engine.reach[0] * 4 + engine.reach[1] < 1e37
+        largest = max(size, size * engine.reach[0] * 4 + engine.reach[1])
+        whole = CODE * LARGEST * engine.size + self._add
+        self.hopeless = not max(largest, whole * engine.reach[2]) < LIMIT
         if self.hopeless:
             return
         self._size = np.float32(size * (1 + engine.slack))
@@ -387,8 +406,9 @@ class _Search:
         named, said = engine.scorer.neighbours(request.channel, request.history)
         self._places = engine.position.take(named).astype(np.int64)
         self._out = engine.position.take(request.left_out).astype(np.int64)
-        # each time an item is named adds a rounding error
-        said += np.float32(len(said) * ROUNDING) * np.abs(said)
+        # each time an item is named adds a rounding error, of n_v and of all that it is added to
+        others = size * engine.reach[0] + engine.reach[1]
+        said += np.float32(len(said) * ROUNDING) * np.abs(said) + np.float32(ROUNDING * others)
         np.add.at(self.buffers.extra, self._places, said)
         self.buffers.extra[self._out] = -np.inf
         self._named = engine.each_once(self._places)
@@ -406,10 +426,8 @@ class _Search:
         """
         engine, has = self._engine, self._request.has[0]
         x = self._request.components[0]  # (3, d)
-        if not has.all():
-            # a component that is missing weighs nothing: it must not add to a sum, nor win
-            x = x.copy()
-            x[~has] = x[has][0] if has.any() and not engine.sums else 0
+        if not has.all():  # see the docstring of the module
+            x = np.where(has[:, None], x, np.float32(0))
         step = np.float32(max(float(np.abs(x).max()) / CODE, SMALLEST_SCALE))
         whole = np.rint(x / step)  # (3, d)
         np.add(whole, ZERO, out=codes, casting="unsafe")

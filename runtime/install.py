@@ -1,5 +1,6 @@
 """Installing a bundle: until the last step, what was there serves on."""
 
+import glob
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -130,9 +131,18 @@ def _remove_unused(home: Path) -> None:
     """Remove every generation, whole or not, but the active and the previous one."""
     state = find_state(home)  # read anew: an error may have come after the flip
     kept = {g.release for g in (state and state.active, state and state.previous) if g}
+    names = {name for release in kept for name in _files_of(home, release)}
     for path in (home / "gen").iterdir():
-        release, _, rest = path.name.rpartition(".db")
-        if path.suffix == ".safetensors":
-            release, rest = path.name[: -len(".0123456789abcdef.safetensors")], ""
-        if release not in kept or rest:
+        if path.name not in names:
             path.unlink()
+
+
+def _files_of(home: Path, release: str) -> set[str]:
+    """Names of a release's files; of its item files all, where the cache can't tell which."""
+    path = generation_path(home, release)
+    try:
+        cache = Cache(path)
+    except HomeError:
+        return {path.name, *(each.name for each in path.parent.glob(f"{glob.escape(release)}.*"))}
+    cache.close()
+    return {path.name, cache.items_path.name}

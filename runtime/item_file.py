@@ -39,6 +39,6 @@ def map_tensors(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
                 first, last = (8 + length + offset for offset in entry["data_offsets"])
                 values = data[first:last].view(DTYPES[entry["dtype"]])
                 tensors[name] = values.reshape(entry["shape"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file.name}: its header can't be understood: {error}") from error
     return tensors

@@ -52,6 +52,8 @@ _NO_ROWS: _Rows = np.empty(0, np.int64)
 class Shown:
     """Which items may be shown; made by ``Recommender.shown``, for many requests."""
 
+    release: str
+    """Whose items they are."""
     rows: npt.NDArray[np.bool_]
     """bool (items,)"""
     unknown: int
@@ -65,20 +67,20 @@ class Recommender:
 
     Args:
         cache: an open release.
-        warnings: what an operator should know already.
 
     Attributes:
         manifest: of the release that answers.
         warnings: what went wrong so far and was answered in spite of, for an operator to read.
 
     Raises:
-        HomeError: the cache's manifest is damaged.
+        HomeError: the cache's manifest or item side is damaged.
     """
 
-    def __init__(self, cache: Cache, *, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self.manifest = cache.manifest()
-        self.warnings = list(warnings)
+        self.warnings: list[str] = []
+        self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
         self._filtered: tuple[Shown, Filter] | None = None  # the last one used
 
     @classmethod
@@ -91,15 +93,25 @@ class Recommender:
         """
         state = read_state(home)
         try:
-            return cls(Cache(generation_path(home, state.active.release)))
+            return cls._of(home, state.active.release)
         except HomeError as error:
             if state.previous is None:
                 raise
             try:
-                cache = Cache(generation_path(home, state.previous.release))
+                recommender = cls._of(home, state.previous.release)
             except HomeError:
                 raise error from None  # the active release is what an operator must repair
-            return cls(cache, warnings=[f"{error}; answering from the previous release"])
+            recommender.warnings.append(f"{error}; answering from the previous release")
+            return recommender
+
+    @classmethod
+    def _of(cls, home: Path, release: str) -> "Recommender":
+        cache = Cache(generation_path(home, release))
+        try:
+            return cls(cache)
+        except BaseException:
+            cache.close()
+            raise
 
     def close(self) -> None:
         """Close the release."""
@@ -127,7 +139,7 @@ class Recommender:
             An answer of min(k, items that are not left out) items.
 
         Raises:
-            RequestError: k or the channel is not allowed.
+            RequestError: k, the channel or ``shown`` is not allowed.
             HomeError: the release's cache is so damaged that popularity can't be read either.
         """
         started = time.perf_counter()
@@ -135,6 +147,11 @@ class Recommender:
             raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
         if channel not in get_args(Channel):
             raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
+        if shown is not None and shown.release != self.manifest.release:
+            raise RequestError(
+                f"shown was made for release {shown.release}; allowed: one made for the release "
+                f"that answers, {self.manifest.release}"
+            )
         rows: dict[str, int | None] = {}
         left_out = _NO_ROWS
         found = None
@@ -149,7 +166,9 @@ class Recommender:
             found = self._modelled(customer, in_basket, left_out, k, channel, shown)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
-            self.warnings.append(f"{error}; answering by popularity")
+            warning = f"{error}; answering by popularity"
+            if warning not in self.warnings:
+                self.warnings.append(warning)
         tier, items = found or self._popular(left_out, k, channel, shown)
         return Answer(
             customer_id=customer_id,
@@ -263,7 +282,7 @@ class Recommender:
                 found, missing = self._cache.item_rows(ids)
                 rows[found] = flag
                 unknown += missing
-        return Shown(rows, unknown)
+        return Shown(self.manifest.release, rows, unknown)
 
     def _filter(self, shown: Shown | None) -> "Filter | None":
         if shown is None:
@@ -276,17 +295,16 @@ class Recommender:
     def _engine(self) -> "Engine":
         from c2rec.runtime.engine import Engine  # onnxruntime: only where a tier needs it
 
-        return Engine(self._cache, attention=self.manifest.attention)
+        try:
+            return Engine(self._cache, attention=self.manifest.attention)
+        except (IndexError, ValueError, OverflowError) as error:
+            raise ReleaseError(f"the release's arrays don't fit each other: {error}") from error
 
     @cached_property
     def _encoder(self) -> "Encoder":
         from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
 
         return Encoder(self._cache)
-
-    @cached_property
-    def _popularity(self) -> npt.NDArray[np.float32]:
-        return self._cache.array("popularity")  # (2, items)
 
 
 def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> tuple[_Rows, _Rows]:

@@ -10,6 +10,9 @@ from c2rec.runtime.errors import ReleaseError
 
 CPU = ["CPUExecutionProvider"]
 
+FEWEST = 65
+"""Columns from which on onnxruntime's float32 product adds up in the same pieces as for many."""
+
 _Floats = npt.NDArray[np.float32]
 _Rows = npt.NDArray[np.int64]
 
@@ -106,8 +109,8 @@ class Scorer:
     ) -> tuple[_Floats, _Floats]:
         """Score some items for one customer: the same graph, on these items' rows alone.
 
-        Each score is added up in the same order as when the whole catalogue is scored, so it
-        is the same number.
+        Each score is added up in the same order as when the whole catalogue is scored, so with
+        one thread it is the same number; another runtime may differ by rounding.
 
         Args:
             rows: int64 (r,), each at most once.
@@ -125,6 +128,10 @@ class Scorer:
             ReleaseError: as of ``score``.
         """
         count = len(rows)
+        if not count:
+            return np.empty(0, np.float32), np.empty((3, 0), np.float32)
+        # Fewer columns would be added up in pieces of another length where d is above 128.
+        padded = max(count, FEWEST) if self._embeddings.shape[1] > 128 else count
         if places is None:
             place = np.full(self.items, -1, np.int32)
             place[rows] = np.arange(count, dtype=np.int32)
@@ -139,15 +146,18 @@ class Scorer:
         said[0, channel, : len(kept)] = self._said[history[purchase], channel, entry]
         share = np.float32(1) / np.float32(max(1, len(history)))
         # Of arrays with a row per channel, the graph reads one.
-        bias = np.zeros((2, count), np.float32)
-        bias[channel] = self._bias[channel].take(rows)
-        attention_bias = np.zeros((2, 3, count), np.float32)
-        attention_bias[channel] = self._attention_bias[channel].take(rows, axis=1)
+        embeddings = self._embeddings.take(rows, axis=0)
+        if padded > count:
+            embeddings = np.pad(embeddings, ((0, padded - count), (0, 0)))
+        bias = np.zeros((2, padded), np.float32)
+        bias[channel, :count] = self._bias[channel].take(rows)
+        attention_bias = np.zeros((2, 3, padded), np.float32)
+        attention_bias[channel, :, :count] = self._attention_bias[channel].take(rows, axis=1)
         feeds = {
             "components": components,
             "has": has,
             "channel": np.array(channel, np.int64),
-            "item_embeddings": self._embeddings.take(rows, axis=0),
+            "item_embeddings": embeddings,
             "item_bias": bias,
             "attention_bias": attention_bias,
             "history_items": np.zeros((1, 1), np.int64),
@@ -155,10 +165,8 @@ class Scorer:
             "neighbour_items": named,
             "neighbour_weights": said,
         }
-        if not count:
-            return np.empty(0, np.float32), np.empty((3, 0), np.float32)
         scores, attention = _run(self._session, ["scores", "attention"], feeds | self._weights)
-        return scores[0], attention[0]
+        return scores[0, :count], attention[0, :, :count]
 
     def neighbours(self, channel: int, history: _Rows) -> tuple[npt.NDArray[np.int32], _Floats]:
         """What a history says of other items in one channel.

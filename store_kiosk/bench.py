@@ -267,7 +267,8 @@ def _customers(cache: Cache, count: int, seed: int) -> dict[str, Request]:
             history = customer.history_items.astype(np.int64)
             bought = np.unique(history[customer.history_channels == channel])
             components, has = customer.components[None], customer.has[None]
-            asked[customer_id] = Request(components, has, channel, history, bought)
+            if len(bought) < cache.manifest().counts.items:  # who has all gets no answer
+                asked[customer_id] = Request(components, has, channel, history, bought)
     return asked
 
 

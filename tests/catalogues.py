@@ -60,7 +60,7 @@ def arrays(rng: np.random.Generator, kind: str, items: int, size: int) -> dict[s
     y = rng.normal(size=(items, size))
     bias, weights = rng.normal(0, 0.5, (2, items)), rng.normal(0, 0.2, (2, size, size))
     attention = rng.normal(0, 0.5, (2, 3, items))
-    m = int(rng.integers(1, 9))
+    m = int(rng.choice([1, 3, 8, 40]))
     said = rng.normal(0, 1, (items, 2, m))
     if kind == "ties":
         y, bias = np.round(y), np.round(bias)
@@ -116,7 +116,7 @@ def request(rng: np.random.Generator, items: int, size: int, kind: str) -> Reque
         x = np.abs(x)
     x *= rng.choice([0, 1e-12, 0.1, 1, 1, 1, 30])
     has = rng.random((1, 3)) < rng.choice([0.3, 1])
-    history = rng.integers(0, items, rng.choice([0, 1, 7, 30]))
+    history = rng.integers(0, items, rng.choice([0, 1, 7, 30, 400], p=[0.2, 0.2, 0.3, 0.28, 0.02]))
     left_out = rng.integers(0, items, rng.choice([0, 1, 20]))
     return Request(x[None].astype(np.float32), has, int(rng.integers(2)), history, left_out)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from c2rec.runtime import engine as engine_module
 from c2rec.runtime import quantise as quantise_module
-from c2rec.runtime.engine import Engine, Found
+from c2rec.runtime.engine import Engine, Found, Request
 from c2rec.runtime.errors import ReleaseError, RequestError
 from c2rec.runtime.manifest import AttentionName
 from c2rec.runtime.onnx_bytes import integer_product
 from c2rec.runtime.quantise import LANES, NOBODY, quantise, tiles
 from c2rec.runtime.synthetic import RandomRelease
-from tests.catalogues import KINDS, Arrays, arrays, brute_force, cases
+from tests.catalogues import KINDS, Array, Arrays, arrays, brute_force, cases
 
 NAMES: list[AttentionName] = ["softmax", "sigmoid"]
 
@@ -268,11 +268,12 @@ def test_the_written_graph_is_onnx_and_multiplies(size: int, columns: int, rows:
     onnx.checker.check_model(model, full_check=True)
 
 
-def test_scores_of_some_rows_are_those_of_the_whole_catalogue() -> None:
+@pytest.mark.parametrize("size", [33, 64, 128, 129, 200, 256, 600])
+def test_scores_of_some_rows_are_those_of_the_whole_catalogue(size: int) -> None:
     rng = np.random.default_rng(1)
     for kind in KINDS:
-        scorer = Engine(Arrays(arrays(rng, kind, 300, 33))).scorer
-        components = rng.normal(size=(1, 3, 33)).astype(np.float32)
+        scorer = Engine(Arrays(arrays(rng, kind, 300, size))).scorer
+        components = rng.normal(size=(1, 3, size)).astype(np.float32)
         history = rng.integers(0, 300, 12)
         has = np.array([[True, False, True]])
         ones = np.ones((1, 12), np.float32)
@@ -284,7 +285,7 @@ def test_scores_of_some_rows_are_those_of_the_whole_catalogue() -> None:
 
 
 def some_rows(rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    for count in (0, 1, 2, 17, 160, 300):
+    for count in (0, 1, 2, 17, 64, 65, 160, 300):
         yield rng.choice(300, count, replace=False)
 
 
@@ -307,3 +308,72 @@ def test_the_largest_products_are_right(size: int, codes: tuple[int, int]) -> No
     (products,) = session.run(None, {"codes": whole, "zero": np.array(64, np.uint8)})
     expected = (whole.astype(np.int64) - 64) @ items.astype(np.int64)
     np.testing.assert_array_equal(products, expected)
+
+
+# --- bounds that were too low once
+
+
+def one_kind(items: int, size: int) -> dict[str, Array]:
+    """Item arrays of zeros."""
+    return {
+        "item_embeddings": np.zeros((items, size), np.float32),
+        "item_bias": np.zeros((2, items), np.float32),
+        "attention_bias": np.zeros((2, 3, items), np.float32),
+        "channel_weights": np.zeros((2, size, size), np.float32),
+    }
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_every_mention_rounds_all_that_it_is_added_to() -> None:
+    """600 purchases name an item, each with less than half a last digit of its bias."""
+    made = one_kind(700, 64)
+    made["item_bias"] += np.float32(1) + np.linspace(0, 6e-5, 700, dtype=np.float32)
+    made["item_bias"][:, 500] = 1
+    neighbours: dict[str, Array] = {
+        "neighbour_items": np.full((700, 1), 500, np.int32),
+        "neighbour_weights": np.full((700, 2, 1), 4.5e-5, np.float16),
+    }
+    engine = Engine(Arrays(made | neighbours))
+    components, has = np.zeros((1, 3, 64), np.float32), np.ones((1, 3), np.bool_)
+    for length in (1, 60, 600):
+        request = Request(components, has, 0, np.arange(length))
+        assert_same(engine.top_k(request, 5), brute_force(engine, request, 5, None))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_logits_below_those_of_missing_components() -> None:
+    made = one_kind(600, 4)
+    made["item_embeddings"] -= np.random.default_rng(0).uniform(1, 2, (600, 4)).astype(
+        np.float32
+    ) * np.float32(1e10)
+    made["channel_weights"] += np.eye(4, dtype=np.float32)
+    made["item_embeddings"][::7] = -1e-3
+    neighbours: dict[str, Array] = {
+        "neighbour_items": np.zeros((600, 1), np.int32),
+        "neighbour_weights": np.zeros((600, 2, 1), np.float16),
+    }
+    engine = Engine(Arrays(made | neighbours))
+    components = np.ones((1, 3, 4), np.float32)
+    request = Request(components, np.array([[True, False, False]]), 0, np.arange(0))
+    assert_same(engine.top_k(request, 5), brute_force(engine, request, 5, None))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(("items", "customer"), [(0.5e38, 1e-3), (1e-4, 2e38)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_near_the_end_of_float32(items: float, customer: float, sign: int) -> None:
+    rng = np.random.default_rng(0)
+    made = one_kind(600, 4)
+    made["item_embeddings"] += (rng.uniform(0.5, 1, (600, 4)) * items).astype(np.float32)
+    neighbours: dict[str, Array] = {
+        "neighbour_items": np.zeros((600, 1), np.int32),
+        "neighbour_weights": np.zeros((600, 2, 1), np.float16),
+    }
+    engine = Engine(Arrays(made | neighbours))
+    components = np.full((1, 3, 4), sign * customer, np.float32)
+    request = Request(components, np.ones((1, 3), np.bool_), 0, np.arange(0))
+    only = engine.filter(rng.random(600) < 0.4)
+    for k in (5, 500):
+        for some in (None, only):
+            found = engine.top_k(request, k, only=some)
+            assert_same(found, brute_force(engine, request, k, some))

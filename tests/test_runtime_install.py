@@ -190,3 +190,22 @@ def test_a_generation_that_cannot_be_read_gives_way_to_the_previous(
             recommender.close()
     with pytest.raises(HomeError, match=f"{NEW}.db"):
         Recommender.open(place / "home")
+
+
+@pytest.mark.parametrize("byte", [0, 7, 12, 30, 60, 200])
+def test_a_damaged_header_of_the_items_gives_way_to_the_previous(place: Path, byte: int) -> None:
+    install(place / "new", place / "home")
+    (path,) = (place / "home" / "gen").glob(f"{NEW}.*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1
+    path.write_bytes(content)
+    recommender = Recommender.open(place / "home")
+    assert recommender.recommend("c000003").release == OLD
+    assert "damaged" in recommender.warnings[0]
+    recommender.close()
+
+
+def test_another_content_under_the_same_name_leaves_no_file_behind(place: Path) -> None:
+    other = make_release(place / "other", name=OLD, seed=5)
+    install(other.folder, place / "home")
+    assert files_of(place / "home") == files_with(other.folder)

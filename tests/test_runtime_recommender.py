@@ -1,5 +1,6 @@
 """What is recommended, to whom, from where, and why."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from c2rec.runtime import engine
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import NotInstalledError, RequestError
@@ -361,3 +363,34 @@ def test_where_nothing_may_be_shown_the_answer_is_empty(recommender: Recommender
     nothing = recommender.shown(only=[])
     assert recommender.recommend("c000003", shown=nothing).items == ()
     assert recommender.recommend(shown=nothing).items == ()
+
+
+def test_a_filter_of_another_release_is_refused(recommender: Recommender, tmp_path: Path) -> None:
+    other = make_release(tmp_path / "other", name="other", items=60)
+    install(other.folder, tmp_path / "home")
+    opened = Recommender.open(tmp_path / "home")
+    shown = opened.shown(without=["i000050"])
+    opened.close()
+    with pytest.raises(RequestError, match="shown was made for release other; allowed"):
+        recommender.recommend("c000003", shown=shown)
+
+
+def test_neighbours_that_are_no_items_are_answered_by_popularity(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SMALL", 0)
+    monkeypatch.setattr(engine, "SMALL_CATALOGUE", 0)
+    install(release.folder, tmp_path)
+    (path,) = (tmp_path / "gen").glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    first, last = header["neighbour_items"]["data_offsets"]
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + first : start + last] = b"\x7f" * (last - first)
+    path.write_bytes(content)
+    recommender = Recommender.open(tmp_path)
+    for _ in range(3):
+        assert recommender.recommend("c000003").tier == "store-popular"
+    recommender.close()
+    (warning,) = recommender.warnings
+    assert warning.endswith("answering by popularity")
