@@ -197,7 +197,8 @@ class Cache:
         import numpy as np
 
         wanted = set(item_ids)
-        known = json.dumps([each for each in wanted if _storable(each)])
+        # json_each would take what stands before a NUL for the whole id
+        known = json.dumps([each for each in wanted if _storable(each) and "\0" not in each])
         query = "SELECT row FROM items WHERE item_id IN (SELECT value FROM json_each(?))"
         with self._reading():
             rows = [row for (row,) in self._db.execute(query, [known])]

@@ -133,7 +133,7 @@ def _remove_unused(home: Path) -> None:
     kept = {g.release for g in (state and state.active, state and state.previous) if g}
     names = {name for release in kept for name in _files_of(home, release)}
     for path in (home / "gen").iterdir():
-        if path.name not in names:
+        if path.name not in names and not path.is_dir():  # a folder is not ours
             path.unlink()
 
 

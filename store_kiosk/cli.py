@@ -156,7 +156,7 @@ def recommend(
                 without=() if without is None else _ids(without),
             )
             if shown.unknown:
-                note = f"Note: {shown.unknown} ids of --only and --without are not in this release"
+                note = f"Note: ids of --only and --without not in this release: {shown.unknown}"
                 click.echo(note, err=True)
         answer = recommender.recommend(customer, basket=items, k=k, channel=channel, shown=shown)
         for warning in recommender.warnings:

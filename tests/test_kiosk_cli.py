@@ -249,14 +249,14 @@ def test_the_version_is_the_package_s(home: Path) -> None:
 def test_a_file_tells_what_may_be_shown(home: Path, tmp_path: Path) -> None:
     stock, adult = tmp_path / "stock.txt", tmp_path / "adult.txt"
     stock.write_bytes("\ufeffi000004\r\ni000007\r\n\r\nj,1\r\nété\r\n".encode())
-    adult.write_text("i000007\nnothing we sell\n")
+    adult.write_text("i000007\nnothing we sell\ni000004\0x\n")
     result = kiosk(home, "recommend", "--only", str(stock), "--without", str(adult), "--json")
     assert {item["item_id"] for item in json.loads(result.stdout)["items"]} == {
         "i000004",
         "j,1",
         "été",
     }
-    assert result.stderr == "Note: 1 ids of --only and --without are not in this release\n"
+    assert result.stderr == "Note: ids of --only and --without not in this release: 2\n"
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,9 @@ def test_another_content_under_the_same_name_leaves_no_file_behind(place: Path) 
     other = make_release(place / "other", name=OLD, seed=5)
     install(other.folder, place / "home")
     assert files_of(place / "home") == files_with(other.folder)
+
+
+def test_a_folder_beside_the_releases_is_left_alone(place: Path) -> None:
+    (place / "home" / "gen" / "lost+found").mkdir()
+    assert install(place / "new", place / "home").changed
+    assert (place / "home" / "gen" / "lost+found").is_dir()
