@@ -139,25 +139,12 @@ class Cache:
     @cached_property
     def _items(self) -> dict[str, npt.NDArray[Any]]:
         from c2rec.runtime.item_file import map_tensors
+        from c2rec.runtime.tensors import check_tensors, expected_tensors
 
         with self._reading():
             tensors = map_tensors(self._items_file)
-            manifest = self.manifest_document()
-            n, d = manifest["counts"]["items"], manifest["embedding_size"]
-            m = tensors["neighbour_items"].shape[-1] if "neighbour_items" in tensors else 0
-            expected = {
-                "item_embeddings": ("float32", (n, d)),
-                "item_bias": ("float32", (2, n)),
-                "attention_bias": ("float32", (2, 3, n)),
-                "popularity": ("float32", (2, n)),
-                "neighbour_items": ("int32", (n, m)),
-                "neighbour_weights": ("float16", (n, 2, m)),
-            }
-            if manifest["encoder"] == "history":
-                expected["source_embeddings"] = ("float32", (n, d))
             found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
-            if found != expected:
-                raise ValueError(f"{self._items_file.name} holds {found} instead of {expected}")
+            check_tensors(self._items_file.name, found, expected_tensors(self.manifest())[ITEMS])
             return tensors
 
     def _open_items(self) -> BinaryIO:

@@ -20,9 +20,9 @@ numbers q_k (up to 63) and ŷ_v (up to 127; ``quantise.py``). Then::
     x_k · y_v = s_v t (q_k · ŷ_v) + δ_k · s_v ŷ_v + x_k · ε_v
               ≤ s_v (t (q_k · ŷ_v) + |δ_k| |ŷ_v| + |x_k| |ε_v| / s_v)
 
-by Cauchy and Schwarz. |ŷ_v| ≤ l and |ε_v| / s_v ≤ e hold for each tile of items, so with the whole
-number r_k ≥ (|δ_k| l + |x_k| e) / t no item of the tile has more than
-U_v = s_v t max_k (q_k · ŷ_v + r_k) + b_v + n_v. What the graph computes in float32 differs from S_v
+by Cauchy and Schwarz. |ŷ_v| ≤ l and |ε_v| / s_v ≤ e hold for all items, so with the whole number
+r ≥ (|δ_k| l + |x_k| e) / t for every k (for sigmoid weights the sum over k) no item has more than
+U_v = s_v t (max_k q_k · ŷ_v + r) + b_v + n_v. What the graph computes in float32 differs from S_v
 by rounding, and so does U_v: each term that is added adds at most 2⁻²⁴ of the sum of all sizes.
 Twice that is added: for d terms of x_k · y_v and for b_v, and, each time that the history names the
 item, for n_v and for the greatest x_k · y_v and b_v that there are.
@@ -38,10 +38,11 @@ Let τ be the k-th best score among items that the graph scored. An item with U_
 than τ, so it is not among the best k, not even by a tie. Where more items have U_v ≥ τ than were
 scored, they are scored too, once ("widened"): τ can only rise by that. Items of tiles that were not
 scanned have at most |x| |y_v| + b_v + n_v, by Cauchy and Schwarz again; the greatest without n_v is
-known per block, and those that the history names are looked at one by one.
+known per group, and those that the history names are looked at one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -245,10 +246,8 @@ class Engine:
                 raise RequestError(
                     "a customer's embedding is NaN or infinite; allowed: finite numbers"
                 )
-        try:
+        with fitting_arrays():
             return self._top_k_batch(requests, k, only or self._all)
-        except (IndexError, ValueError, OverflowError) as error:
-            raise ReleaseError(f"the release's arrays don't fit each other: {error}") from error
 
     def _top_k_batch(self, requests: Sequence[Request], k: int, only: Filter) -> list[Found]:
         if len(only.rows) <= max(SMALL, k) or self.items * (self.size + 64) <= SMALL_CATALOGUE:
@@ -588,6 +587,15 @@ def _greatest(values: _Floats, k: int) -> float:
     if len(values) < k:
         return -np.inf
     return float(np.partition(values, len(values) - k)[len(values) - k])
+
+
+@contextmanager
+def fitting_arrays() -> Iterator[None]:
+    """Turn what numpy says of rows that are not there, in a damaged cache, into ReleaseError."""
+    try:
+        yield
+    except (IndexError, ValueError, OverflowError) as error:
+        raise ReleaseError(f"the release's arrays don't fit each other: {error}") from error
 
 
 def refuse_infinite(scores: _Floats) -> None:

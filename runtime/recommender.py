@@ -293,12 +293,11 @@ class Recommender:
 
     @cached_property
     def _engine(self) -> "Engine":
-        from c2rec.runtime.engine import Engine  # onnxruntime: only where a tier needs it
+        # onnxruntime: only where a tier needs it
+        from c2rec.runtime.engine import Engine, fitting_arrays
 
-        try:
+        with fitting_arrays():
             return Engine(self._cache, attention=self.manifest.attention)
-        except (IndexError, ValueError, OverflowError) as error:
-            raise ReleaseError(f"the release's arrays don't fit each other: {error}") from error
 
     @cached_property
     def _encoder(self) -> "Encoder":

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.item_file import DTYPES
@@ -77,6 +76,36 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
     return expected
 
 
+def check_tensors(
+    file: str, found: Mapping[str, tuple[str, tuple[int, ...]]], specs: Mapping[str, TensorSpec]
+) -> None:
+    """Make sure that a file holds the tensors it must, and no others.
+
+    Args:
+        file: its name, for messages.
+        found: dtype and shape by name.
+        specs: what must be there.
+
+    Raises:
+        ReleaseError: a tensor is missing, unknown, or of another dtype or shape.
+    """
+    for name in sorted(found.keys() ^ specs.keys()):
+        what = "is not a tensor of format 1" if name in found else "is missing"
+        raise ReleaseError(f"{file}: tensor {name!r} {what}; allowed: exactly {', '.join(specs)}")
+    free: dict[str, int] = {}
+    for name, spec in specs.items():
+        dtype, shape = found[name]
+        if len(shape) == len(spec.shape):
+            for length, axis in zip(shape, spec.shape, strict=True):
+                if isinstance(axis, str) and length >= 1:
+                    free.setdefault(axis, length)
+        allowed = tuple(free.get(a, a) if isinstance(a, str) else a for a in spec.shape)
+        if dtype != spec.dtype or shape != allowed:
+            raise ReleaseError(
+                f"{file}: tensor {name!r} is {dtype} {shape}; allowed: {spec.dtype} {allowed}"
+            )
+
+
 class TensorFile:
     """A safetensors file whose names, dtypes and shapes are as expected.
 
@@ -93,28 +122,13 @@ class TensorFile:
         self.name = path.name
         self._specs = specs
         self._handle = _open(path)
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        names = set(self._handle.keys())
-        for name in sorted(names ^ specs.keys()):
-            what = "is not a tensor of format 1" if name in names else "is missing"
-            raise ReleaseError(
-                f"{path.name}: tensor {name!r} {what}; allowed: exactly {', '.join(specs)}"
-            )
-        free: dict[str, int] = {}
-        for name, spec in specs.items():
+        found = {}
+        for name in self._handle.keys():  # noqa: SIM118 - the handle is no mapping
             stored = self._handle.get_slice(name)
-            dtype, shape = DTYPES.get(stored.get_dtype()), tuple(stored.get_shape())
-            if len(shape) == len(spec.shape):
-                for length, axis in zip(shape, spec.shape, strict=True):
-                    if isinstance(axis, str) and length >= 1:
-                        free.setdefault(axis, length)
-            allowed = tuple(free.get(a, a) if isinstance(a, str) else a for a in spec.shape)
-            if dtype != spec.dtype or shape != allowed:
-                raise ReleaseError(
-                    f"{path.name}: tensor {name!r} is {dtype or stored.get_dtype()} {shape}; "
-                    f"allowed: {spec.dtype} {allowed}"
-                )
-            self._shapes[name] = shape
+            dtype = stored.get_dtype()
+            found[name] = DTYPES.get(dtype, dtype), tuple(stored.get_shape())
+        check_tensors(path.name, found, specs)
+        self._shapes = {name: shape for name, (_, shape) in found.items()}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -126,6 +140,8 @@ class TensorFile:
         Raises:
             ReleaseError: a NaN or an infinity, or an integer out of range.
         """
+        from safetensors import SafetensorError
+
         spec = self._specs[name]
         try:
             values: Array = self._handle.get_slice(name)[first:last]
@@ -158,6 +174,8 @@ class TensorFile:
 
 
 def _open(path: Path) -> Any:  # the handle's own stub has no types
+    from safetensors import SafetensorError, safe_open  # a kiosk that answers needs neither
+
     try:
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
