@@ -9,6 +9,12 @@
     ├── HomeError          a kiosk's home folder or SQLite file that can't be used
     │   └── NotInstalledError   no release has been installed there yet
     ├── RequestError       a request that can't be answered as asked, such as k = 0
+    ├── SyncError          a repository from which nothing could be taken
+    │   ├── NetworkError      it can't be reached, is too slow, or something else answers
+    │   └── TrustError        what it says is not signed, expired, or older than what is known
+    ├── IdentityError      a kiosk's keys or settings are missing or wrong
+    ├── EventError         an event or a batch of events that can't be used
+    ├── PublishError       a repository or keys at head office that can't be used
     └── MissingExtraError  a command whose optional dependencies are not installed
 
 A message says what was wrong, the value got and what is allowed, and where an operator reads
@@ -42,6 +48,30 @@ class NotInstalledError(HomeError):
 
 class RequestError(C2RecError):
     """A request can't be answered as asked."""
+
+
+class SyncError(C2RecError):
+    """Nothing could be taken from a repository; the release that is active serves on."""
+
+
+class NetworkError(SyncError):
+    """The repository can't be reached, is too slow, or something else answers in its place."""
+
+
+class TrustError(SyncError):
+    """What a repository says is refused: not signed, expired, or older than what is known."""
+
+
+class IdentityError(C2RecError):
+    """A kiosk's keys or settings are missing or can't be used."""
+
+
+class EventError(C2RecError):
+    """An event, or a batch of events, can't be used."""
+
+
+class PublishError(C2RecError):
+    """A repository, or keys, can't be used at head office."""
 
 
 class MissingExtraError(C2RecError):

@@ -30,15 +30,34 @@ def map_tensors(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
         ValueError: it is damaged.
     """
     data = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+    tensors, _ = tensors_in(data, file.name)
+    return tensors
+
+
+def tensors_in(
+    data: npt.NDArray[np.uint8], name: str
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Find the tensors in the bytes of a safetensors file; nothing is copied.
+
+    Args:
+        data: uint8 (bytes,), the whole file.
+        name: of the file, for the message.
+
+    Returns:
+        The tensors by name, as views of ``data``, and the file's metadata.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         length = int.from_bytes(data[:8].tobytes(), "little")
         header: dict[str, Any] = json.loads(data[8 : 8 + length].tobytes())
+        metadata: dict[str, str] = header.pop("__metadata__", {})
         tensors = {}
-        for name, entry in header.items():
-            if name != "__metadata__":
-                first, last = (8 + length + offset for offset in entry["data_offsets"])
-                values = data[first:last].view(DTYPES[entry["dtype"]])
-                tensors[name] = values.reshape(entry["shape"])
+        for tensor, entry in header.items():
+            first, last = (8 + length + offset for offset in entry["data_offsets"])
+            values = data[first:last].view(DTYPES[entry["dtype"]])
+            tensors[tensor] = values.reshape(entry["shape"])
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{file.name}: its header can't be understood: {error}") from error
-    return tensors
+        raise ValueError(f"{name}: its header can't be understood: {error}") from error
+    return tensors, metadata

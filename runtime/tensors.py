@@ -77,7 +77,11 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
 
 
 def check_tensors(
-    file: str, found: Mapping[str, tuple[str, tuple[int, ...]]], specs: Mapping[str, TensorSpec]
+    file: str,
+    found: Mapping[str, tuple[str, tuple[int, ...]]],
+    specs: Mapping[str, TensorSpec],
+    *,
+    least: int = 1,
 ) -> None:
     """Make sure that a file holds the tensors it must, and no others.
 
@@ -85,6 +89,7 @@ def check_tensors(
         file: its name, for messages.
         found: dtype and shape by name.
         specs: what must be there.
+        least: the shortest that a free axis may be.
 
     Raises:
         ReleaseError: a tensor is missing, unknown, or of another dtype or shape.
@@ -97,13 +102,40 @@ def check_tensors(
         dtype, shape = found[name]
         if len(shape) == len(spec.shape):
             for length, axis in zip(shape, spec.shape, strict=True):
-                if isinstance(axis, str) and length >= 1:
+                if isinstance(axis, str) and length >= least:
                     free.setdefault(axis, length)
         allowed = tuple(free.get(a, a) if isinstance(a, str) else a for a in spec.shape)
         if dtype != spec.dtype or shape != allowed:
             raise ReleaseError(
                 f"{file}: tensor {name!r} is {dtype} {shape}; allowed: {spec.dtype} {allowed}"
             )
+
+
+def check_values(where: str, values: Array, spec: TensorSpec, *, first: int = 0) -> None:
+    """Make sure that a tensor's values are as they must be.
+
+    Args:
+        where: starts the message.
+        values: some rows of the tensor.
+        spec: how they must be.
+        first: the number of the first row.
+
+    Raises:
+        ReleaseError: a NaN or an infinity, or a number out of range.
+    """
+    if spec.dtype in ("float16", "float32"):
+        wrong, allowed = ~np.isfinite(values), "finite numbers"
+        if spec.low is not None:
+            wrong, allowed = wrong | (values < spec.low), f"{allowed} from {spec.low}"
+    else:
+        low = spec.low or 0
+        wrong = (values < low) | (values > spec.high)
+        allowed = f"whole numbers from {low} to {spec.high}"
+    if wrong.any():
+        at = np.argwhere(wrong)[0]
+        got = values[tuple(at)]
+        at[0] += first
+        raise ReleaseError(f"{where} at {at.tolist()} is {got}; allowed: {allowed}")
 
 
 class TensorFile:
@@ -147,21 +179,7 @@ class TensorFile:
             values: Array = self._handle.get_slice(name)[first:last]
         except SafetensorError as error:
             raise ReleaseError(f"{self.name}: tensor {name!r}: {error}") from error
-        if spec.dtype in ("float16", "float32"):
-            wrong, allowed = ~np.isfinite(values), "finite numbers"
-            if spec.low is not None:
-                wrong, allowed = wrong | (values < spec.low), f"{allowed} from {spec.low}"
-        else:
-            low = spec.low or 0
-            wrong = (values < low) | (values > spec.high)
-            allowed = f"whole numbers from {low} to {spec.high}"
-        if wrong.any():
-            where = np.argwhere(wrong)[0]
-            got = values[tuple(where)]
-            where[0] += first
-            raise ReleaseError(
-                f"{self.name}: tensor {name!r} at {where.tolist()} is {got}; allowed: {allowed}"
-            )
+        check_values(f"{self.name}: tensor {name!r}", values, spec, first=first)
         return values
 
     def chunks(self, name: str) -> Iterator[Array]:

@@ -1,0 +1,132 @@
+"""Who a kiosk is, and the keys that came to it apart from the repository.
+
+``c2rec-export keys kiosk`` makes ``identity.json``, ``c2rec-kiosk enrol`` puts it into the home.
+Reading it imports no cryptography, so that a command that only reports stays quick.
+"""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from c2rec.runtime.errors import IdentityError
+
+KEY_BYTES = 32
+PSEUDONYM_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A kiosk; making one checks every field.
+
+    Raises:
+        IdentityError: a field can't be so.
+    """
+
+    store: str
+    """The store's id, as in the transactions."""
+    device: str
+    """The kiosk's own name, unique in its store."""
+    customer_key: bytes
+    """Makes pseudonyms of customer ids; the same in the whole chain. 32 bytes."""
+    store_key: bytes
+    """Opens what is sealed for this store. 32 bytes."""
+    device_key: bytes
+    """Signs the events of this kiosk. 32 bytes."""
+
+    def __post_init__(self) -> None:
+        check_name("store", self.store)
+        check_name("device", self.device)
+        for name in ("customer_key", "store_key", "device_key"):
+            if len(getattr(self, name)) != KEY_BYTES:
+                raise IdentityError(
+                    f"{name} has {len(getattr(self, name))} bytes; allowed: {KEY_BYTES}"
+                )
+
+    def to_json(self) -> str:
+        """Write the text of identity.json."""
+        keys = {
+            name: getattr(self, name).hex() for name in ("customer_key", "store_key", "device_key")
+        }
+        document = {"format": 1, "store": self.store, "device": self.device, **keys}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def check_name(field: str, value: object) -> None:
+    """Check the id of a store or the name of a device.
+
+    Raises:
+        IdentityError: it is empty, longer than 100 characters, or not printable.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= 100 or not value.isprintable():
+        raise IdentityError(f"{field} is {value!r:.90}; allowed: 1 to 100 printable characters")
+
+
+def path_part(name: str) -> str:
+    """Write a store or device as one part of a path or URL: it leads nowhere else."""
+    part = quote(name, safe="")
+    return part.replace(".", "%2E") if part.startswith(".") else part
+
+
+def identity_path(home: Path) -> Path:
+    """Where a kiosk's identity lies."""
+    return home / "identity.json"
+
+
+def find_identity(home: Path) -> Identity | None:
+    """Read a kiosk's identity; None where it was never enrolled.
+
+    Raises:
+        IdentityError: the file can't be read, or is damaged.
+    """
+    path = identity_path(home)
+    try:
+        return parse_identity(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise IdentityError(f"{path}: can't be read: {error.strerror}") from error
+    except IdentityError as error:
+        raise IdentityError(f"{path}: {error}; enrol the kiosk again") from error
+
+
+def parse_identity(text: str | bytes) -> Identity:
+    """Read identity.json.
+
+    Raises:
+        IdentityError: it is not JSON, of a newer format, or a field is missing or wrong.
+    """
+    try:
+        document: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IdentityError(f"not valid JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != 1:
+        raise IdentityError('allowed: a JSON object with "format": 1')
+    keys = []
+    for name in ("customer_key", "store_key", "device_key"):
+        try:
+            keys.append(bytes.fromhex(document[name]))
+        except (KeyError, TypeError, ValueError) as error:
+            # the value is a key: no message tells it
+            raise IdentityError(f"{name} is missing or not hex; allowed: 64 hex digits") from error
+    return Identity(document.get("store", ""), document.get("device", ""), *keys)
+
+
+def pseudonym(customer_key: bytes, customer_id: str) -> bytes:
+    """What stands for a customer outside head office: 16 bytes.
+
+    HMAC-SHA256, RFC 2104, cut to 128 bits: without the key an id can be neither read nor guessed.
+    """
+    text = b"customer\0" + customer_id.encode(errors="surrogateescape")
+    return hmac.digest(customer_key, text, hashlib.sha256)[:PSEUDONYM_BYTES]
+
+
+def derived_key(master: bytes, purpose: str) -> bytes:
+    """A key of 32 bytes for one purpose, from which the master can't be had.
+
+    HMAC-SHA256 as the expand step of HKDF, RFC 5869 section 2.3, for one block.
+    """
+    return hmac.digest(master, purpose.encode() + b"\x01", hashlib.sha256)
