@@ -1,14 +1,9 @@
 """``c2rec-export``: from a trained run to a release."""
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-
 import click
 
-from c2rec.train.commands.options import FOLDER, errors_to_exit
-
-_DATA = click.option("--data", type=FOLDER, help="Where the run's dataset is now, if it moved.")
+from c2rec.export.commands.bundle import bundle, check
+from c2rec.train.commands.options import errors_to_exit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,71 +12,17 @@ def cli() -> None:
     """Make releases that kiosks can serve."""
 
 
+for command in (
+    bundle,
+    check,
+):
+    cli.add_command(command)
+
+
 def main() -> None:
     """Run the command line."""
     with errors_to_exit("export"):
         cli()
-
-
-@cli.command()
-@click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="Folder to make.")
-@_DATA
-def bundle(run: Path, out: Path, data: Path | None) -> None:
-    """Write the bundle of a run, check it, and keep it only if the check holds.
-
-    The bundle knows all purchases in the run's data, those of the test period too.
-    """
-    from c2rec.export.bundle import write_bundle
-    from c2rec.export.check import check_bundle
-    from c2rec.train.run import load_run
-
-    fitted = load_run(run, data)
-    manifest = write_bundle(fitted, out, check=lambda folder: check_bundle(folder, fitted))
-    counts = manifest.counts
-    click.echo(
-        f"{out}: release {manifest.release}, {counts.items} items, {counts.customers} customers, "
-        f"{manifest.bytes / 1e6:.1f} MB; checked against {run}"
-    )
-
-
-@cli.command()
-@click.argument("folder", metavar="BUNDLE", type=FOLDER)
-@click.option("--against", type=FOLDER, metavar="RUN", help="Compare with the run it was made of.")
-@_DATA
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-def check(folder: Path, against: Path | None, data: Path | None, as_json: bool) -> None:
-    """Check a bundle: digests, shapes, values, graphs, golden answers, and parity with PyTorch.
-
-    Exits 1 at the first thing that doesn't hold.
-    """
-    from c2rec.export.check import check_bundle
-    from c2rec.train.run import load_run
-
-    checked = check_bundle(folder, load_run(against, data) if against else None)
-    manifest, parity = checked.manifest, checked.parity
-    if as_json:
-        document = {
-            "schema": 1,
-            "ok": True,
-            "release": manifest.release,
-            "files": len(manifest.files),
-            "golden": checked.golden,
-            "parity": None if parity is None else asdict(parity),
-        }
-        click.echo(json.dumps(document))
-        return
-    click.echo(
-        f"release {manifest.release}: {len(manifest.files)} files are what the manifest says"
-    )
-    click.echo(f"golden answers of {checked.golden} customers in both channels are reproduced")
-    if parity is not None:
-        click.echo(
-            f"{parity.requests} random requests: scores differ from PyTorch's by at most "
-            f"{parity.score_difference:.1e}, attention by {parity.attention_difference:.1e}, "
-            f"components by {parity.encoder_difference:.1e}; every top 10 is the same"
-            + (f" ({parity.ties} but for ties)" if parity.ties else "")
-        )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,12 @@ def test_the_output_shown_is_what_the_demo_prints(workplace: Path) -> None:
 
 
 def commands(group: click.Group) -> list[tuple[str, click.Command]]:
-    return sorted(group.commands.items())
+    """Every command with its name, those of groups in the group too."""
+    found = sorted(group.commands.items())
+    for name, command in list(found):
+        if isinstance(command, click.Group):
+            found += [(f"{name} {inner}", each) for inner, each in commands(command)]
+    return found
 
 
 @pytest.mark.parametrize("program", sorted(COMMANDS))

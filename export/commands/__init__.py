@@ -1,0 +1,1 @@
+"""The commands of ``c2rec-export``, a file for each."""

@@ -1,0 +1,1 @@
+"""The commands of ``c2rec-kiosk``, a file for each."""

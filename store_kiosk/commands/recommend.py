@@ -1,0 +1,115 @@
+"""The command that answers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from c2rec.runtime.records import CHANNELS
+from c2rec.store_kiosk.commands.options import JSON, echo_json
+from c2rec.store_kiosk.render import answer_document, answer_text, plain
+
+if TYPE_CHECKING:
+    from c2rec.runtime.records import Channel
+
+_LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("customer", required=False)
+@click.option("-k", default=10, show_default=True, help="How many items, 1 to 1000.")
+@click.option(
+    "--basket",
+    multiple=True,
+    metavar="ITEM,ITEM",
+    help="Items in the basket; repeatable. Quote an id that holds a comma: '\"a,b\",c'.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    default="offline",
+    show_default=True,
+    help="Where the customer is.",
+)
+@click.option(
+    "--only",
+    type=_LIST,
+    help="A file with the ids of the items that may be shown, one in a line: what is in stock.",
+)
+@click.option(
+    "--without",
+    type=_LIST,
+    help="A file with the ids of items that may not be shown, one in a line.",
+)
+@JSON
+@click.pass_obj
+def recommend(
+    home: Path,
+    customer: str | None,
+    *,
+    k: int,
+    basket: tuple[str, ...],
+    channel: "Channel",
+    only: Path | None,
+    without: Path | None,
+    as_json: bool,
+) -> None:
+    """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
+    from c2rec.runtime.recommender import Recommender
+
+    items = _split(basket)
+    if customer is not None:  # bytes that are no text are nobody's id, and no JSON
+        customer = customer.encode(errors="surrogateescape").decode(errors="replace")
+    recommender = Recommender.open(home)
+    try:
+        shown = None
+        if only is not None or without is not None:
+            shown = recommender.shown(
+                only=None if only is None else _ids(only),
+                without=() if without is None else _ids(without),
+            )
+            if shown.unknown:
+                note = f"Note: ids of --only and --without not in this release: {shown.unknown}"
+                click.echo(note, err=True)
+        answer = recommender.recommend(customer, basket=items, k=k, channel=channel, shown=shown)
+        for warning in recommender.warnings:
+            click.echo(plain(f"Warning: {warning}"), err=True)
+        data_to = recommender.manifest.data_to
+    finally:
+        recommender.close()
+    if as_json:
+        echo_json(answer_document(answer))
+    else:
+        click.echo(answer_text(answer, data_to))
+
+
+def _ids(path: Path) -> list[str]:
+    """Read a file with an id in each line."""
+    try:
+        ids = path.read_text("utf-8-sig").split("\n")
+    except OSError as error:
+        raise click.ClickException(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.ClickException(
+            f"{path}: byte {error.start} is no UTF-8; allowed: one item id in a line"
+        ) from error
+    ids = [each.removesuffix("\r") for each in ids]
+    ids = [each for each in ids if each]
+    if not ids:
+        raise click.ClickException(f"{path}: holds no id; allowed: one item id in a line")
+    return ids
+
+
+def _split(values: tuple[str, ...]) -> list[str]:
+    """Split each value of --basket as a line of CSV."""
+    import csv
+
+    try:
+        rows = [
+            row
+            for value in values
+            for row in csv.reader([value], strict=True, skipinitialspace=True)
+        ]
+    except csv.Error as error:
+        raise click.BadParameter(f"not a line of CSV: {error}", param_hint="--basket") from error
+    return [item for row in rows for item in row if item]

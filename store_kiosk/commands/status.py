@@ -1,0 +1,36 @@
+"""The command that tells what is installed."""
+
+from pathlib import Path
+
+import click
+
+from c2rec.runtime.errors import HomeError
+from c2rec.store_kiosk.commands.options import JSON, echo_json
+from c2rec.store_kiosk.render import status_document, status_text
+
+
+@click.command()
+@JSON
+@click.pass_obj
+def status(home: Path, as_json: bool) -> None:
+    """Tell which release is active, how old its data is, and what it takes on disk."""
+    from c2rec.runtime.cache import Cache
+    from c2rec.runtime.disk import generation_path, home_errors
+    from c2rec.runtime.state import read_state
+
+    state = read_state(home)
+    cache = Cache(generation_path(home, state.active.release))
+    manifest = cache.manifest_document()
+    cache.close()
+    with home_errors(f"can't read the home folder {home}"):
+        try:
+            document = status_document(home, state, manifest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HomeError(
+                f"the cache of release {state.active.release} is damaged: its manifest lacks "
+                f"{error}; install the release again"
+            ) from error
+    if as_json:
+        echo_json(document)
+    else:
+        click.echo(status_text(document))
