@@ -24,9 +24,7 @@ def generation_path(home: Path, name: str) -> Path:
 
 
 def kept_path(folder: Path, file: str, sha256: str) -> Path:
-    """Where a file of a bundle lies in the folder of the caches: named by its digest, so that
-    releases that have it in common share it.
-    """
+    """Where a file of a bundle lies beside the caches: releases that have it in common share it."""
     return folder / f"{sha256[:32]}.{file}"
 
 

@@ -1,4 +1,4 @@
-"""From a built file to the active release, and what may be removed: one way for install and sync."""
+"""From a built file to the active release, and what may be removed, for install and sync alike."""
 
 import shutil
 from collections.abc import Callable, Iterable

@@ -38,13 +38,12 @@ def begin(home: Path) -> tuple[State, str | None]:
     if state.trial.starts >= FAILED_STARTS and state.previous is not None:
         reason = f"{state.trial.starts} starts without an answer while it was on trial"
         release = state.active.release
-        with contextlib.suppress(HomeError):
-            state = go_back(home, reason)
-        # where it can't be written down, it is so all the same
-        if state.active.release == release and state.previous is not None:
-            state = State(state.previous, None)
-        return state, (
-            f"release {release} was given up after {reason}; answering from {state.active.release}"
+        try:
+            then = go_back(home, reason)
+        except HomeError:  # where it can't be written down, it is so all the same
+            then = State(state.previous, None)
+        return then, (
+            f"release {release} was given up after {reason}; answering from {then.active.release}"
         )
     _count(home, "UPDATE trial SET starts = starts + 1 WHERE name = ?", state.trial.name)
     return state, None

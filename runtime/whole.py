@@ -31,7 +31,7 @@ def check_whole(home: Path, path: Path, sha256: str, *, thorough: bool) -> None:
     """
     advice = f"sync, or install the release again: {install_command(home)}"
     with home_errors(f"can't read {path}", advice):
-        note = [sha256, *_marks(path)]
+        note: list[str | int] = [sha256, *_marks(path)]
         notes = _read(home)
         if not thorough and notes.get(path.name) == note:
             return
