@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.cache import Cache, Customer
-from c2rec.runtime.disk import ITEMS, generation_path
+from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.ranking import top_k
@@ -39,7 +39,6 @@ from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import Generation, State
 from c2rec.runtime.trial import answered, begin, ended
-from c2rec.runtime.whole import check_whole
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
@@ -156,13 +155,8 @@ class Recommender:
     def _of(
         cls, home: Path, generation: Generation, identity: Identity | None, *, thorough: bool
     ) -> "Recommender":
-        path = generation_path(home, generation.name)
-        check_whole(home, path, generation.sha256, thorough=thorough)
-        cache = Cache(path)
+        cache = whole_cache(home, generation, thorough=thorough)
         try:
-            document = cache.manifest_document()
-            listed = document["files"][ITEMS]["sha256"]
-            check_whole(home, cache.items_path, listed, thorough=thorough)
             return cls(cache, identity=identity)
         except BaseException:
             cache.close()
