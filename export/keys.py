@@ -43,7 +43,13 @@ from tuf.api.serialization import DeserializationError
 
 from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import IdentityError, PublishError
-from c2rec.runtime.identity import KEY_BYTES, Identity, derived_key
+from c2rec.runtime.identity import (
+    EVERY_STORE,
+    KEY_BYTES,
+    Identity,
+    derived_key,
+    every_store_key,
+)
 
 OFFLINE = ("root", "targets")
 PATHS = {"release": "rel/*", "channel": "channel/*", "data": "tomb/*", "scores": "scores/*"}
@@ -149,7 +155,9 @@ class Keys:
         return self._master("stores.key")
 
     def store_key(self, store: str) -> bytes:
-        """The key that seals what is for a store."""
+        """The key that seals what is for a store; that of ``all`` every kiosk has."""
+        if store == EVERY_STORE:
+            return every_store_key(self.customer_key)
         return derived_key(self.stores_key, f"store:{store}")
 
     def identity(self, store: str, device: str) -> Identity:

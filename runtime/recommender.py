@@ -39,6 +39,7 @@ from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import Generation, State
 from c2rec.runtime.trial import answered, begin, ended
+from c2rec.runtime.whole import whole_cache
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter

@@ -21,13 +21,13 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tuf.api import exceptions
-from tuf.api.metadata import (  # type: ignore[attr-defined]  # its __all__ is computed
+from tuf.api.metadata import (
     Metadata,
     Root,
     Snapshot,
     Timestamp,
 )
-from tuf.ngclient import FetcherInterface, Updater  # type: ignore[attr-defined]
+from tuf.ngclient import FetcherInterface, Updater
 
 from c2rec.runtime.clock import clock_trouble, reference_time
 from c2rec.runtime.disk import home_errors, sync_to_disk, write_whole
