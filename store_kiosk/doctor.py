@@ -77,12 +77,8 @@ def _enrolment(home: Path) -> _Found:
             "c2rec-kiosk enrol KIT --repository URL",
         )
         return
-    yield (
-        "ok",
-        f"kiosk {identity.device} of store {identity.store}, ring {settings.ring}, "
-        f"from {settings.repository}",
-        None,
-    )
+    who = f"kiosk {identity.device} of store {identity.store}, ring {settings.ring}"
+    yield "ok", f"{who}, from {settings.repository}", None
 
 
 def _keys(home: Path) -> _Found:
@@ -158,16 +154,11 @@ def _clock(home: Path) -> _Found:
 
 
 def _sqlite(home: Path) -> _Found:
-    version = sqlite3.sqlite_version
-    if not has_wal_bug(sqlite3.sqlite_version_info):
-        yield "ok", f"SQLite {version}", None
-        return
-    yield (
-        "warning",
-        f"SQLite {version} has the WAL-reset bug; state.db and releases are not touched by it: "
-        "they have no write-ahead log",
-        "upgrade Python's SQLite to 3.51.3, 3.50.7 or 3.44.6",
-    )
+    text = f"SQLite {sqlite3.sqlite_version}"
+    if has_wal_bug(sqlite3.sqlite_version_info):
+        # state.db and releases have no write-ahead log; events.db has a lock that prevents it
+        text += ": it has the WAL-reset bug, which can't come about here"
+    yield "ok", text, None
 
 
 def has_wal_bug(version: tuple[int, ...]) -> bool:
@@ -217,12 +208,11 @@ def _age(data_to: str) -> _Found:
 
 def _trial(state: State) -> _Found:
     if state.trial is not None and state.trial.starts:
-        yield (
-            "warning",
+        text = (
             f"release {state.active.release} is on trial, {state.trial.starts} starts of it came "
-            "to nothing; after three, the previous one answers",
-            "look at the log of what starts it",
+            "to nothing; after three, the previous one answers"
         )
+        yield "warning", text, "look at the log of what starts it"
 
 
 def _sync(home: Path) -> _Found:
