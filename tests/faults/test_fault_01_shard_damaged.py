@@ -50,7 +50,6 @@ def test_a_damaged_shard_is_refused_by_name(
             pytest.raises(SyncError, match=rf"store 'all' is damaged: {shard} came with"),
         ):
             fresh.sync()
-        fresh.settings(repository=str(fresh.head.repo))
     path.write_bytes(good)
     fresh.safe()
 
