@@ -62,9 +62,7 @@ def serve(folder: Path) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = (
-            -1
-        )  # header and body at once: else each answer waits 40 ms for an acknowledgement
+        wbufsize = -1  # head and body at once: each would wait 40 ms for an acknowledgement
 
         def do_GET(self) -> None:
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
