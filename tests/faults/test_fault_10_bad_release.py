@@ -22,7 +22,7 @@ def refused(place: Place, message: str) -> None:
     with pytest.raises(ReleaseError, match=message):
         place.sync()
     place.answers(OLD)
-    with pytest.raises(SyncError, match="seq 2 is known to be bad here: .*next release"):
+    with pytest.raises(SyncError, match=r"seq 2 is known to be bad here: .*next release"):
         place.sync()
     place.head.publish(seed=2)
     place.safe(seq=3)
@@ -171,7 +171,7 @@ def test_names_that_lead_elsewhere_and_huge_numbers_are_refused(
     good = json.loads(fresh.head.release(2).to_json())
     sign_release(fresh.head, 2, change)
     before = {path for path in fresh.home.parent.rglob("*") if fresh.home not in path.parents}
-    with pytest.raises(C2RecError, match="allowed|says"):
+    with pytest.raises(C2RecError, match=r"allowed|says"):
         fresh.sync()
     after = {path for path in fresh.home.parent.rglob("*") if fresh.home not in path.parents}
     assert before == after
