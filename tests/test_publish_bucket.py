@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
+import urllib3
 from moto.server import ThreadedMotoServer
 
 from c2rec.export.garbage import collect_garbage
@@ -38,9 +38,7 @@ def bucket(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=server, region_name="us-east-1").create_bucket(
-        Bucket="releases"
-    )
+    assert urllib3.request("PUT", f"{server}/releases").status == 200
     return f"s3://releases/{tmp_path.name}"
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_changes(tmp_path: Path) -> No
     for limit in (100, largest // 2):
         done = subprocess.run(
             command(head, made.folder),
-            preexec_fn=lambda limit=limit: limit_files(limit),
+            preexec_fn=partial(limit_files, limit),
             capture_output=True,
             text=True,
             timeout=60,
