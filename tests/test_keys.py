@@ -17,14 +17,15 @@ from c2rec.export.signed import open_repository
 from c2rec.export.upkeep import resign
 from c2rec.runtime.errors import PublishError
 from c2rec.runtime.identity import derived_key, parse_identity, pseudonym
-from tests.repositories import Head, make_head
+from tests.repositories import (
+    make_head,
+    replace_by_another_repository,
+    resign_all,
+    rotate_key,
+    scores_key_signs_a_release,
+    sign_with,
+)
 from tests.repository_reader import read_repository, tuf_client
-
-
-def spread(head: Head) -> None:
-    """Bring what the offline keys have signed to the kiosks."""
-    with open_repository(head.repo, head.keys) as repository:
-        resign(repository)
 
 
 def test_every_private_key_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_rotated_key_counts_no_longer_and_kiosks_follow(tmp_path: Path, role: 
     assert not set(done.new) & set(old)
     # nothing has changed for kiosks yet, and then all at once
     assert read_repository(head.repo, head.keys).ring == before.ring
-    spread(head)
+    resign_all(head)
     assert read_repository(head.repo, head.keys).ring == before.ring
     assert set(head.keys.signers(role)) == set(done.new)  # the old files are gone
     client = tuf_client(head.repo, head.root, tmp_path / "client")
@@ -194,27 +195,32 @@ def test_a_rotated_key_counts_no_longer_and_kiosks_follow(tmp_path: Path, role: 
     assert read_repository(head.repo, head.keys).ring.seq == 2
 
 
-def test_what_a_revoked_key_signs_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "release", "channel", "data"])
+def test_what_a_revoked_key_signs_is_refused(tmp_path: Path, role: str) -> None:
     head = make_head(tmp_path)
-    (thief,) = head.keys.signers("timestamp").values()
-    rotate(head.keys, "timestamp")
-    spread(head)
-    path = head.repo / "metadata" / "timestamp.json"
-    stolen: Metadata[Root] = Metadata.from_file(str(path))
-    stolen.signed.version += 1
-    stolen.sign(thief)
-    path.write_bytes(stolen.to_bytes())
+    sign_with(head, role, head.keys.signers(role))  # in force, it is believed
+    read_repository(head.repo, head.keys)
+    sign_with(head, role, rotate_key(head, role))
+    client = tuf_client(head.repo, head.root, tmp_path / "client")
     with pytest.raises(UnsignedMetadataError):
-        tuf_client(head.repo, head.root, tmp_path / "client").refresh()
-    with pytest.raises(PublishError, match="timestamp metadata is not signed by the key of role"):
+        client.get_targetinfo(PATHS.get(role, "x").replace("*", "1.json"))
+    with pytest.raises(PublishError, match=f"{role} metadata is not signed by the key of role"):
         head.publish(seed=2)
+
+
+def test_a_scores_key_cannot_sign_a_release(tmp_path: Path) -> None:
+    head = make_head(tmp_path)
+    scores_key_signs_a_release(head, 2, b"a model of theirs")
+    client = tuf_client(head.repo, head.root, tmp_path / "client")
+    assert client.get_targetinfo("rel/2.json") is None
+    assert client.get_targetinfo("rel/1.json") is not None
 
 
 def test_publishing_needs_no_offline_key(tmp_path: Path) -> None:
     head = make_head(tmp_path)
     shutil.move(head.keys.folder / "offline", tmp_path / "safe")
     head.publish(seed=2)
-    spread(head)
+    resign_all(head)
     assert read_repository(head.repo, head.keys).ring.seq == 2
     for role in ("root", "targets", "release", "timestamp"):
         with pytest.raises(PublishError, match=r"offline has 0 of the 1 (root|targets) keys"):
@@ -248,7 +254,7 @@ def test_a_copy_with_some_keys_takes_a_rotation_over(tmp_path: Path) -> None:
     shutil.rmtree(copy / "offline")
     for role in ("root", "targets", "release"):
         rotate(head.keys, role)
-    spread(head)
+    resign_all(head)
     with open_repository(head.repo, Keys(copy)) as repository:
         resign(repository)
     assert len(Keys(copy).roots()) == 3
@@ -268,7 +274,7 @@ def test_kiosks_follow_over_many_rotations(tmp_path: Path) -> None:
     head = make_head(tmp_path)
     for role in ("root", "timestamp", "targets", "root", "snapshot", "scores"):
         rotate(head.keys, role)
-        spread(head)
+        resign_all(head)
     client = tuf_client(head.repo, head.root, tmp_path / "client")
     client.refresh()
     assert json.loads(head.keys.roots()[-1])["signed"]["version"] == 6
@@ -276,11 +282,12 @@ def test_kiosks_follow_over_many_rotations(tmp_path: Path) -> None:
 
 
 def test_another_repository_is_not_taken_for_ours(tmp_path: Path) -> None:
-    ours, theirs = make_head(tmp_path / "ours"), make_head(tmp_path / "theirs")
+    head = make_head(tmp_path)
+    replace_by_another_repository(head)
     with (
         pytest.raises(PublishError, match="was made with other keys than those in"),
-        open_repository(theirs.repo, ours.keys),
+        open_repository(head.repo, head.keys),
     ):
         pass
     with pytest.raises(RepositoryError):
-        tuf_client(theirs.repo, ours.root, tmp_path / "client").refresh()
+        tuf_client(head.repo, head.root, tmp_path / "client").refresh()
