@@ -75,6 +75,7 @@ def test_ended_at_any_write_the_old_release_stays_and_the_next_run_completes(
     head = make_head(tmp_path)
     old = read_repository(head.repo, head.keys)
     made = make_release(tmp_path / "next", name="next", rebought=[3, 8])
+    writes = -1
     for writes in range(1000):
         repo = Path(shutil.copytree(head.repo, tmp_path / f"repo-{writes}"))
         try:
@@ -95,6 +96,7 @@ def test_ended_at_any_write_the_old_release_stays_and_the_next_run_completes(
 def test_the_first_publish_ended_again_and_again_completes(tmp_path: Path) -> None:
     head = make_head(tmp_path, publish=False)
     made = make_release(tmp_path / "first")
+    writes = -1
     for writes in range(1000):
         try:
             publish(made.folder, EndingStorage(head.repo, writes), head.keys)
