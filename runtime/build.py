@@ -73,6 +73,7 @@ def build_cache(
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = -32768")  # KiB: customers' ids come in no order
         db = Database(connection, execute_plugins=False)
         with db.atomic():
             for name, (columns, key) in _SCHEMA.items():

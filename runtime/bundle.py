@@ -102,7 +102,7 @@ class Bundle:
             if not {"item_id", "name"} <= row.keys():
                 raise ReleaseError(f"{where}: item_id or name is missing in {shown(row)}")
             _check_id(where, previous, previous := row.pop("item_id"))
-            _check_unicode(where, row)
+            _check_unicode(where, "".join([*row, *row.values()]))
             yield Item(previous, row.pop("name") or previous, row)
 
     def customers(self) -> Iterator[CustomerBlock]:
@@ -182,6 +182,9 @@ def read_bundle(folder: Path, *, report: Callable[[str], None] = lambda _: None)
     bundle = Bundle(folder, manifest)
     bundle.tensors("customers.safetensors")  # its header is checked before any values
     check_item_side(bundle, report=report)
+    report("checking items.jsonl line by line")
+    for _ in bundle.items():
+        pass
     report("checking customers")
     for _ in bundle.customers():
         pass
@@ -189,7 +192,7 @@ def read_bundle(folder: Path, *, report: Callable[[str], None] = lambda _: None)
 
 
 def check_item_side(bundle: Bundle, *, report: Callable[[str], None] = lambda _: None) -> None:
-    """Check what the files of a bundle hold, customers left out.
+    """Check the values of a bundle's item side; lines are checked by whoever reads them.
 
     Raises:
         ReleaseError: a file can't be read, or holds what the format doesn't allow.
@@ -201,9 +204,6 @@ def check_item_side(bundle: Bundle, *, report: Callable[[str], None] = lambda _:
         for tensor in expected_tensors(bundle.manifest)[name]:
             for _ in files[name].chunks(tensor):
                 pass
-    report("checking items.jsonl line by line")
-    for _ in bundle.items():
-        pass
 
 
 def _read_manifest(path: Path) -> bytes:
@@ -258,7 +258,7 @@ def _json_lines(path: Path, rows: int) -> Iterator[tuple[str, Any]]:
                 if number > rows:
                     raise ReleaseError(f"{path.name} has more than the {rows} rows counted")
                 try:
-                    yield where, json.loads(line)
+                    yield where, json.loads(line.decode())
                 except (ValueError, RecursionError) as error:
                     raise ReleaseError(f"{where} is not valid JSON: {error}") from error
     except OSError as error:
@@ -276,9 +276,9 @@ def _check_id(where: str, previous: str, value: str) -> None:
     _check_unicode(where, value)
 
 
-def _check_unicode(where: str, value: object) -> None:
+def _check_unicode(where: str, value: str) -> None:
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        value.encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, which SQLite can't store
         raise ReleaseError(f"{where}: {shown(value)} is not valid Unicode") from error
 

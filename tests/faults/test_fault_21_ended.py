@@ -45,7 +45,6 @@ STAGES = [
     "checking what is installed",
     "fetching: 0.0 of 0.0 MB",
     "storing items.safetensors",
-    "checking items.jsonl line by line",
     "storing what the engine scans",
     "storing customers",
     "storing customers: shard 1 of 1",
