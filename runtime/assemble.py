@@ -81,7 +81,6 @@ def install_release(
                 installed=installed,
                 gone=is_erased(home),
                 fetch=lambda blob, what: fetch_blobs(source, home, [(blob, what)]),
-                unfinished=unfinished,
                 report=report,
             )
             about = {"seq": str(release.seq), "space": release.space, "store": identity.store}

@@ -15,7 +15,6 @@ import numpy as np
 
 from c2rec.runtime.build import INSERT_CUSTOMER
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.documents import BlobRef, DeltaRef, PublishedRelease, ShardRef, parse_index
 from c2rec.runtime.download import read_blob
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, SyncError
@@ -23,8 +22,6 @@ from c2rec.runtime.identity import EVERY_STORE, PSEUDONYM_BYTES, Identity
 from c2rec.runtime.sealed import unseal
 from c2rec.runtime.shards import Shard, apply_delta, decode_delta, decode_shard
 
-_FLUSHED_BYTES = 16 << 20
-"""So much is written before it is sent to the disk: all at once would hold up events."""
 Row = tuple[str, bytes, bytes, bytes, bytes]
 
 
@@ -101,7 +98,6 @@ def make_filler(
     installed: Cache | None,
     gone: Callable[[str], bool],
     fetch: Callable[[BlobRef, str], None],
-    unfinished: Path,
     report: Callable[[str], None],
 ) -> Callable[[sqlite3.Connection], None]:
     """Make what writes the customers into a cache that is being built, see ``build_cache``.
@@ -114,7 +110,6 @@ def make_filler(
         installed: the generation that ``plan`` was made for.
         gone: whether a customer, by pseudonym as hex digits, is erased.
         fetch: fetches a blob, where a delta has led elsewhere.
-        unfinished: the file that is being built.
         report: called with what is being done.
 
     Returns:
@@ -124,7 +119,7 @@ def make_filler(
 
     def fill(db: sqlite3.Connection) -> None:
         with ThreadPoolExecutor(1) as ahead:
-            rows_before = written = 0
+            rows_before = 0
             for number, (part, shard) in enumerate(_ahead(ahead, reader, parts), start=1):
                 report(f"storing customers: shard {number} of {len(parts)}")
                 rows = (row for row in _rows(shard) if not gone(row[0]))
@@ -143,10 +138,6 @@ def make_filler(
                     ],
                 )
                 rows_before = last
-                written += part.shard.blob.bytes
-                if written > _FLUSHED_BYTES:
-                    sync_to_disk(unfinished)
-                    written = 0
 
     return fill
 
