@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper, parser
 from safetensors.numpy import load_file, save_file
 
+from c2rec.export.space import space_of
 from c2rec.runtime.manifest import Counts, EncoderName, ListedFile, Manifest
 
 Array = npt.NDArray[Any]
@@ -158,8 +159,12 @@ def make_release(
     seed: int = 0,
     name: str = "2020-07-27-00000001",
     sold_online: bool = True,
+    stores: list[list[str]] | None = None,
 ) -> Release:
-    """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online."""
+    """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online.
+
+    ``stores`` are those of each customer; otherwise all belong to the store "all".
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
 
@@ -208,6 +213,8 @@ def make_release(
     item_ids = [*(f"i{n:06}" for n in range(items - 2)), "j,1", "été"]
     names = ["\x1b[31mred\x07", *(f"Item {n}" for n in range(1, items))]
     customer_ids = [f"c{n:06}" for n in range(customers)]
+    if stores is None:
+        stores = [["all"]] * customers
 
     save_file(item_tensors, folder / "items.safetensors")
     save_file(customer_tensors, folder / "customers.safetensors")
@@ -216,6 +223,7 @@ def make_release(
     ]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "customers.jsonl").write_text("".join(json.dumps(c) + "\n" for c in customer_ids))
+    (folder / "stores.jsonl").write_text("".join(json.dumps(s) + "\n" for s in stores))
     _write_graph(folder / "scorer.onnx", _SCORER, {"weights": weights})
     if encoder == "history":
         constants: dict[str, Array] = {
@@ -225,6 +233,7 @@ def make_release(
         }
         _write_graph(folder / "encoder.onnx", _ENCODER, constants)
 
+    graphs = [path.read_bytes() for path in sorted(folder.glob("*.onnx"))]
     manifest = Manifest(
         release=name,
         created_at="2026-01-31T09:30:00Z",
@@ -232,6 +241,7 @@ def make_release(
         encoder=encoder,
         attention="softmax",
         embedding_size=size,
+        space=space_of(item_ids, item_tensors, graphs),
         counts=Counts(items, customers, len(flat)),
         data_from="2020-07-01",
         data_to="2020-07-27",
@@ -240,7 +250,7 @@ def make_release(
     made = Release(
         folder, manifest, weights, item_tensors, customer_tensors, item_ids, names, customer_ids
     )
-    save_file(_golden(made, range(min(6, customers))), folder / "golden.safetensors")
+    save_file(_golden(made, rng), folder / "golden.safetensors")
     (folder / "manifest.json").write_text(manifest.to_json())
     reseal(folder)
     return made
@@ -265,32 +275,40 @@ def change_tensor(folder: Path, file: str, name: str, change: Callable[[Array], 
     reseal(folder)
 
 
-def _golden(release: Release, customers: range) -> dict[str, Array]:
-    k = min(10, len(release.item_ids))
+def _golden(release: Release, rng: np.random.Generator) -> dict[str, Array]:
+    """Customers who are nobody: one without a history, one of each channel, three of both."""
+    items, size = len(release.item_ids), release.manifest.embedding_size
+    k = min(10, items)
+    histories: list[list[tuple[int, int]]] = []
+    for allowed in ((), (0,), (1,), (0, 1), (0, 1), (0, 1)):
+        length = int(rng.integers(1, min(9, items)))
+        rows = [rng.choice(items, size=length, replace=False).tolist() for _ in allowed]
+        pairs = zip(allowed, rows, strict=True)
+        histories.append([(row, channel) for channel, bought in pairs for row in bought])
+    sources = release.items.get("source_embeddings", np.zeros((items, size), np.float32))
+    encoded = [encode(sources, history) for history in histories]
+    has = np.stack([flags for _, flags in encoded])
+    components = np.stack([vectors for vectors, _ in encoded])
+    if release.manifest.encoder == "table":
+        components = rng.normal(0, 0.5, components.shape).astype(np.float32)
     golden: dict[str, list[Any]] = {"top_items": [], "top_scores": [], "top_attention": []}
     for channel in (0, 1):
         answers = [
-            release.score(
-                release.customers["components"][row],
-                release.customers["has"][row],
-                channel,
-                release.history(row),
-            )
-            for row in customers
+            release.score(components[row], has[row], channel, history)
+            for row, history in enumerate(histories)
         ]
         top = [np.argsort(-scores, kind="stable")[:k] for scores, _ in answers]
-        pairs = list(zip(answers, top, strict=True))
+        pairs_of = list(zip(answers, top, strict=True))
         golden["top_items"].append(top)
-        golden["top_scores"].append([scores[best] for (scores, _), best in pairs])
-        golden["top_attention"].append([alpha[:, best].T for (_, alpha), best in pairs])
+        golden["top_scores"].append([scores[best] for (scores, _), best in pairs_of])
+        golden["top_attention"].append([alpha[:, best].T for (_, alpha), best in pairs_of])
     arrays = {
-        "components": release.customers["components"][: len(customers)],
-        "has": release.customers["has"][: len(customers)],
+        "components": components,
+        "has": has.astype(np.uint8),
         "top_items": np.array(golden["top_items"], np.int32),
         "top_scores": np.array(golden["top_scores"], np.float32),
         "top_attention": np.array(golden["top_attention"], np.float32),
     }
-    histories = [release.history(row) for row in customers]
     padded = np.zeros((3, len(histories), max(map(len, histories))), np.int64)
     for row, history in enumerate(histories):
         for column, (item, channel) in enumerate(history):
