@@ -68,9 +68,7 @@ class Cache:
         with self._reading():
             if not path.is_file():
                 raise FileNotFoundError(2, "the file is missing")
-            # immutable: no lock, no journal, and it can lie on a read-only file system
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._db = sqlite3.connect(uri, uri=True)
+            self._db = self._connect()
             try:
                 self._manifest_json = self._one("SELECT json FROM manifest")
                 self._items_file = self._open_items()
@@ -87,6 +85,28 @@ class Cache:
         """Close the files."""
         self._items_file.close()
         self._db.close()
+
+    def reopen(self) -> None:
+        """Read from the file that now has this one's name: the same release with fewer customers.
+
+        Until it returns, the old file is read, though it be deleted.
+        """
+        with self._reading():
+            new = self._connect()
+            try:
+                (text,) = new.execute("SELECT json FROM manifest").fetchone() or ("",)
+                if text != self._manifest_json:
+                    raise ValueError("it holds another release than before")
+            except BaseException:
+                new.close()
+                raise
+            self._db.close()
+            self._db = new
+
+    def _connect(self) -> sqlite3.Connection:
+        # immutable: no lock, no journal, and it can lie on a read-only file system
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(uri, uri=True)
 
     def manifest(self) -> Manifest:
         """The release's manifest."""

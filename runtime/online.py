@@ -10,7 +10,7 @@ Raw scores of two models are never added: they have no common unit.
 ``rank-fusion``
     Otherwise: weighted reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009). An item
     has 1 / (60 + r_v) + w / (60 + q_v), where r_v is its place in the offline ranking, of which
-    the first k + L count, and q_v that in the online list. Where it stands in neither, that term is 0.
+    the first k + L count, and q_v that in the online list. Where it has no place, the term is 0.
 ``offline``
     There is no list, or it is older than its time to live: the offline ranking as it is.
 
@@ -30,15 +30,13 @@ the lower row, which is the lower item id; two items outside the list are never 
 """
 
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.manifest import ChannelCalibration
 from c2rec.runtime.online_documents import OnlineScores
-
-Path: TypeAlias = Literal["offline", "blend", "rank-fusion"]
 
 RANK_CONSTANT = 60
 """k of the paper."""
@@ -141,9 +139,7 @@ def fuse_ranks(
     alone = ~np.isin(rows, listed)
     offline = dict(zip(rows[~alone].tolist(), values[~alone].tolist(), strict=True))
     both = np.array([offline.get(row, 0.0) for row in listed.tolist()], np.float64)
-    return _merge(
-        rows[alone], values[alone], listed, both + weight / (RANK_CONSTANT + places), k
-    )
+    return _merge(rows[alone], values[alone], listed, both + weight / (RANK_CONSTANT + places), k)
 
 
 def _merge(rows: _Rows, values: _Floats, listed: _Rows, listed_values: _Floats, k: int) -> Merged:

@@ -70,9 +70,7 @@ def encode_scores(shard: ScoresShard) -> bytes:
 
     about: dict[str, object] = {"format": 1, "scores": shard.seq, "store": shard.store}
     about |= {"bucket": shard.bucket, "buckets": shard.buckets, "items": list(shard.item_ids)}
-    tensors = {
-        name: np.ascontiguousarray(getattr(shard, name)) for name in (*_TENSORS, *_BOUGHT)
-    }
+    tensors = {name: np.ascontiguousarray(getattr(shard, name)) for name in (*_TENSORS, *_BOUGHT)}
     return save(tensors, {_METADATA: json.dumps(about, sort_keys=True)})
 
 

@@ -7,7 +7,6 @@
 | `customers` | by pseudonym, as hex: the list and what was bought, in one row |
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -193,7 +192,8 @@ class ScoresFile:
     def _names(self, rows: bytes) -> list[str]:
         query = "SELECT item_id FROM items WHERE row = ?"
         names = [
-            self._db.execute(query, [row]).fetchone() for row in np.frombuffer(rows, np.int32).tolist()
+            self._db.execute(query, [row]).fetchone()
+            for row in np.frombuffer(rows, np.int32).tolist()
         ]
         if None in names:
             raise ValueError("an item is missing")

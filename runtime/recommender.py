@@ -13,17 +13,21 @@ store-popular
 catalogue
     The items in the order of their ids.
 
-What the customer bought in the requested channel, what is in the basket and what a filter keeps
-back are left out. Every tier ranks all the rest, so an answer is shorter than k only where fewer
-items are left at all.
+What the customer bought in the requested channel, what was bought online since the release, as
+far as online scores tell, what is in the basket and what a filter keeps back are left out. Every
+tier ranks all the rest, so an answer is shorter than k only where fewer items are left at all.
+
+Where the customer has fresh online scores, they are merged with what the tier ranks
+(``online.py``), and the answer says how.
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +35,15 @@ import numpy.typing as npt
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
+from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
+from c2rec.runtime.fields import moment_text
+from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
+from c2rec.runtime.ranked import Chosen, Ranked, Scored, choose
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
+from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import read_state
+from c2rec.runtime.watch import Watch
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
@@ -60,10 +68,28 @@ class Shown:
     """Ids given that the release doesn't know."""
 
 
+class _Asked(NamedTuple):
+    """What a tier is asked for."""
+
+    left_out: _Rows
+    k: int
+    channel: Channel
+    shown: Shown | None
+    listed: _Rows
+    """Rows of the customer's online list that may be shown."""
+
+    @property
+    def depth(self) -> int:
+        """How much of the offline ranking merging needs."""
+        return self.k + len(self.listed)
+
+
 class Recommender:
     """Answers from one release; use it in the thread that opened it.
 
-    Graphs and matrices are loaded when a tier first needs them, and kept.
+    Graphs and matrices are loaded when a tier first needs them, and kept. Opened from a home, it
+    follows what is done there: customers who are erased, and new online scores, count from the
+    next request on. A release that takes its place doesn't: see ``superseded``.
 
     Args:
         cache: an open release.
@@ -82,6 +108,10 @@ class Recommender:
         self.warnings: list[str] = []
         self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
         self._filtered: tuple[Shown, Filter] | None = None  # the last one used
+        self._home: Path | None = None
+        self._watch: Watch | None = None
+        self._sha256 = ""  # of the cache's file, as the state has it
+        self._online: OnlineSide | None = None
 
     @classmethod
     def open(cls, home: Path) -> "Recommender":
@@ -91,9 +121,10 @@ class Recommender:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
+        watch = Watch(home)  # before the state is read, so that no change is missed
         state = read_state(home)
         try:
-            return cls._of(home, state.active.release)
+            recommender = cls._of(home, state.active.release)
         except HomeError as error:
             if state.previous is None:
                 raise
@@ -102,7 +133,12 @@ class Recommender:
             except HomeError:
                 raise error from None  # the active release is what an operator must repair
             recommender.warnings.append(f"{error}; answering from the previous release")
-            return recommender
+        recommender._home, recommender._watch = home, watch
+        for generation in (state.active, state.previous):
+            if generation and generation.release == recommender.manifest.release:
+                recommender._sha256 = generation.sha256
+        recommender._open_online(home)
+        return recommender
 
     @classmethod
     def _of(cls, home: Path, release: str) -> "Recommender":
@@ -115,7 +151,48 @@ class Recommender:
 
     def close(self) -> None:
         """Close the release."""
+        if self._online is not None:
+            self._online.close()
         self._cache.close()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether another release is the active one by now: open another Recommender then.
+
+        Raises:
+            HomeError: the state can't be read.
+        """
+        return self._home is not None and (
+            read_state(self._home).active.release != self.manifest.release
+        )
+
+    def _keep_up(self) -> None:
+        """Follow what was done in the home since the last request; costs a read of a few bytes."""
+        if self._home is None or self._watch is None or not self._watch.moved():
+            return
+        try:
+            state = read_state(self._home)
+            for generation in (state.active, state.previous):
+                same = generation and generation.release == self.manifest.release
+                if generation and same and generation.sha256 != self._sha256:
+                    self._cache.reopen()
+                    self._sha256 = generation.sha256
+        except HomeError as error:
+            self._warn(str(error))
+        self._open_online(self._home)
+
+    def _open_online(self, home: Path) -> None:
+        if self._online is not None:
+            self._online.close()
+        self._online = None
+        try:
+            self._online = open_online_side(home)
+        except (HomeError, IdentityError) as error:
+            self._warn(f"{error}; answering without online scores")
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def recommend(
         self,
@@ -125,6 +202,7 @@ class Recommender:
         k: int = 10,
         channel: Channel = "offline",
         shown: Shown | None = None,
+        at: datetime | None = None,
     ) -> Answer:
         """Recommend items.
 
@@ -134,6 +212,7 @@ class Recommender:
             k: how many items, 1 to 1000.
             channel: where the customer is.
             shown: which items may be shown; None for all.
+            at: when, UTC, which tells how old online scores are; None for now.
 
         Returns:
             An answer of min(k, items that are not left out) items.
@@ -152,9 +231,10 @@ class Recommender:
                 f"shown was made for release {shown.release}; allowed: one made for the release "
                 f"that answers, {self.manifest.release}"
             )
+        self._keep_up()
         rows: dict[str, int | None] = {}
         left_out = _NO_ROWS
-        found = None
+        ranked, listed = None, None
         try:
             customer = None if customer_id is None else self._cache.customer(customer_id)
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
@@ -163,95 +243,124 @@ class Recommender:
             if customer is not None:
                 here = customer.history_channels == CHANNELS.index(channel)  # (n,)
                 left_out = np.union1d(in_basket, customer.history_items[here])
-            found = self._modelled(customer, in_basket, left_out, k, channel, shown)
+            if customer_id is not None:
+                listed = self._listed(customer_id, at or datetime.now(UTC))
+            if listed is not None:
+                left_out = np.union1d(left_out, listed.bought)
+                kept = ~np.isin(listed.rows, left_out)
+                listed = listed.only(kept if shown is None else kept & shown.rows[listed.rows])
+            asked = _Asked(left_out, k, channel, shown, _NO_ROWS if listed is None else listed.rows)
+            ranked = self._modelled(customer, in_basket, asked)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
-            warning = f"{error}; answering by popularity"
-            if warning not in self.warnings:
-                self.warnings.append(warning)
-        tier, items = found or self._popular(left_out, k, channel, shown)
+            self._warn(f"{error}; answering by popularity")
+            asked = _Asked(left_out, k, channel, shown, _NO_ROWS if listed is None else listed.rows)
+        ranked = ranked or self._popular(asked)
+        path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=tier,
+            tier=ranked.tier,
             release=self.manifest.release,
-            items=items,
+            items=self._items(ranked, chosen, channel),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
+            path=path,
+            online_as_of=None if listed is None else moment_text(listed.scores.as_of),
+            online_age_s=None if listed is None else listed.fresh.age_s,
         )
 
+    def _listed(self, customer_id: str, now: datetime) -> Listed | None:
+        """The customer's online list, or None."""
+        if self._online is None:
+            return None
+        # What was bought on the last day of the data may be in it or not.
+        since = datetime.fromisoformat(self.manifest.data_to).replace(tzinfo=UTC)
+        try:
+            listed = self._online.listed(customer_id, self._cache, now, since)
+        except HomeError as error:
+            self._warn(f"{error}; answering without online scores")
+            return None
+        if listed is not None and now < self._online.floor:
+            self._warn(
+                f"this machine's clock says {moment_text(now)}, but it is "
+                f"{moment_text(self._online.floor)} at least; set the clock"
+            )
+        return listed
+
     def _modelled(
-        self,
-        customer: Customer | None,
-        in_basket: _Rows,
-        left_out: _Rows,
-        k: int,
-        channel: Channel,
-        shown: Shown | None,
-    ) -> tuple[Tier, tuple[RecommendedItem, ...]] | None:
-        """Answer from the first tier that the model serves; None where it serves neither."""
+        self, customer: Customer | None, in_basket: _Rows, asked: "_Asked"
+    ) -> Ranked | None:
+        """Rank by the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
-            history = _history(customer, in_basket, channel)
+            history = _history(customer, in_basket, asked.channel)
             if len(in_basket) and self._can_encode:
                 components, has = self._encode(history)
             else:
                 components, has = customer.components[None], customer.has[None]
-            bought = [bool(flag) for flag in customer.has]
-            rows = history[0]
-            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
-                return "personal", found
-        elif len(in_basket) and self._can_encode:
-            history = _history(None, in_basket, channel)
+            bought = tuple(bool(flag) for flag in customer.has)
+            return self._scored("personal", components, has, history[0], bought, asked)
+        if len(in_basket) and self._can_encode:
+            history = _history(None, in_basket, asked.channel)
             components, has = self._encode(history)
-            rows, bought = history[0], [False] * 3
-            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
-                return "basket", found
+            return self._scored("basket", components, has, history[0], (False,) * 3, asked)
         return None
 
     def _scored(
         self,
+        tier: Tier,
         components: npt.NDArray[np.float32],
         has: npt.NDArray[np.bool_],
         history: _Rows,
-        bought: Sequence[bool],
-        left_out: _Rows,
-        k: int,
-        channel: Channel,
-        shown: Shown | None,
-    ) -> tuple[RecommendedItem, ...]:
-        """Rank by the model.
+        bought: tuple[bool, ...],
+        asked: "_Asked",
+    ) -> Ranked | None:
+        """Rank by the model; None where nothing is left.
 
         ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
         without.
         """
         from c2rec.runtime.engine import Request
 
-        request = Request(components, has, CHANNELS.index(channel), history, left_out)
-        best = self._engine.top_k(request, k, only=self._filter(shown))
-        names = self._cache.item_names(best.rows.tolist())
-        found = []
-        rows = zip(names, best.scores.tolist(), best.attention.T.tolist(), strict=True)
-        for (item_id, name), score, alphas in rows:
-            reason = personal_reason(alphas, bought)
-            found.append(RecommendedItem(item_id, name, score, reason, Attention(*alphas)))
-        return tuple(found)
-
-    def _popular(
-        self, left_out: _Rows, k: int, channel: Channel, shown: Shown | None
-    ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
-        sold = self._popularity[CHANNELS.index(channel)]  # (items,)
-        if shown is not None:
-            left_out = np.union1d(left_out, np.flatnonzero(~shown.rows))
-        best = _best(sold[None], left_out, -1, k)  # (<= k,)
-        tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
-        none = Attention(0.0, 0.0, 0.0)
-        names = self._cache.item_names(best.tolist())
-        return tier, tuple(
-            RecommendedItem(
-                item_id, name, float(sold[row]), POPULAR[channel] if sold[row] else CATALOGUE, none
-            )
-            for row, (item_id, name) in zip(best, names, strict=True)
+        channel = CHANNELS.index(asked.channel)
+        request = Request(components, has, channel, history, asked.left_out)
+        found = self._engine.top_k(request, asked.depth, only=self._filter(asked.shown))
+        if not len(found.rows):
+            return None
+        best = Scored(found.rows, found.scores, found.attention)
+        scores, attention = self._engine.scorer.score_rows(
+            asked.listed, components, has, channel, history
         )
+        return Ranked(tier, best, Scored(asked.listed, scores, attention), bought)
+
+    def _popular(self, asked: "_Asked") -> Ranked:
+        sold = self._popularity[CHANNELS.index(asked.channel)]  # (items,)
+        left_out = asked.left_out
+        if asked.shown is not None:
+            left_out = np.union1d(left_out, np.flatnonzero(~asked.shown.rows))
+        best = _best(sold[None], left_out, -1, asked.depth)  # (<= depth,)
+        tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
+        found, listed = (
+            Scored(rows, sold[rows], np.zeros((3, len(rows)), np.float32))
+            for rows in (best, asked.listed)
+        )
+        return Ranked(tier, found, listed, None)
+
+    def _items(
+        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+    ) -> tuple[RecommendedItem, ...]:
+        names = self._cache.item_names([each.row for each in chosen])
+        sold = self._popularity[CHANNELS.index(channel)]  # (items,)
+        found = []
+        for (item_id, name), (row, value, alphas, by_list) in zip(names, chosen, strict=True):
+            if by_list:
+                reason = ONLINE
+            elif ranked.bought is not None:
+                reason = personal_reason(alphas, ranked.bought)
+            else:
+                reason = POPULAR[channel] if sold[row] else CATALOGUE
+            found.append(RecommendedItem(item_id, name, value, reason, Attention(*alphas)))
+        return tuple(found)
 
     def _encode(
         self, history: tuple[_Rows, _Rows]

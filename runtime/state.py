@@ -98,14 +98,15 @@ def activate(home: Path, release: str, sha256: str) -> State:
                 db.execute("BEGIN IMMEDIATE")
                 # A release that is installed again, to repair it, keeps its predecessor.
                 db.execute(
-                    "INSERT OR REPLACE INTO generations SELECT 'previous', release, installed_at,"
-                    " sha256 FROM generations WHERE role = 'active' AND release <> ?",
+                    "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256, name)"
+                    " SELECT 'previous', release, installed_at, sha256, name FROM generations"
+                    " WHERE role = 'active' AND release <> ?",
                     [release],
                 )
                 db.execute(
-                    "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256)"
-                    " VALUES ('active', ?, ?, ?)",
-                    [release, now, sha256],
+                    "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256, name)"
+                    " VALUES ('active', ?, ?, ?, ?)",
+                    [release, now, sha256, release],
                 )
         sync_to_disk(home)
     return read_state(home)
