@@ -26,8 +26,8 @@ def m002_sync(db: Database) -> None:
     - ``floors``: ``name`` is ``seq``, ``time`` (seconds since 1970, UTC), ``root``,
       ``timestamp`` or ``snapshot``: nothing below ``value`` is believed.
     - ``bad``: releases that are not taken again.
-    - ``tombstones``: ``id`` is a pseudonym as 32 hex digits, or a customer's plain id where a bundle
-      was installed by hand; ``origin`` is ``head office`` or ``kiosk``.
+    - ``tombstones``: ``id`` is a pseudonym as 32 hex digits, or a customer's plain id where a
+      bundle was installed by hand; ``origin`` is ``head office`` or ``kiosk``.
     - ``scores``: at most one row, the online scores that answer: ``file`` is its name.
     - ``outcomes``: ``what`` is ``sync`` or ``good sync``: when it was last, and what came of it.
     """

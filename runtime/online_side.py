@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.asked import Shown
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import home_errors
 from c2rec.runtime.identity import find_identity, pseudonym
@@ -36,8 +37,11 @@ class Listed(NamedTuple):
     bought: _Rows
     """int64, rows of what was bought online since the release"""
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> "Listed":
-        """Keep some items: bool (L,)."""
+    def only(self, left_out: _Rows, shown: Shown | None) -> "Listed":
+        """Keep the items that may be shown; ``left_out`` is int64, rows."""
+        kept = ~np.isin(self.rows, left_out)  # (L,)
+        if shown is not None:
+            kept &= shown.rows[self.rows]
         odds = None if self.odds is None else self.odds[kept]
         return self._replace(rows=self.rows[kept], places=self.places[kept], odds=odds)
 

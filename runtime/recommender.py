@@ -23,27 +23,30 @@ Where the customer has fresh online scores, they are merged with what the tier r
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
+from c2rec.runtime.asked import NO_ROWS, Asked, Rows, Shown, best_of, history_of
 from c2rec.runtime.cache import Cache, Customer
-from c2rec.runtime.disk import generation_path
+from c2rec.runtime.disk import ITEMS, generation_path
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
+from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
 from c2rec.runtime.ranked import Chosen, Ranked, Scored, choose
-from c2rec.runtime.ranking import top_k
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel, Tier
-from c2rec.runtime.state import read_state
+from c2rec.runtime.state import Generation, State, read_state
+from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import Watch
+from c2rec.runtime.whole import check_whole
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
@@ -51,37 +54,6 @@ if TYPE_CHECKING:
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
-
-_Rows = npt.NDArray[np.int64]
-_NO_ROWS: _Rows = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """Which items may be shown; made by ``Recommender.shown``, for many requests."""
-
-    release: str
-    """Whose items they are."""
-    rows: npt.NDArray[np.bool_]
-    """bool (items,)"""
-    unknown: int
-    """Ids given that the release doesn't know."""
-
-
-class _Asked(NamedTuple):
-    """What a tier is asked for."""
-
-    left_out: _Rows
-    k: int
-    channel: Channel
-    shown: Shown | None
-    listed: _Rows
-    """Rows of the customer's online list that may be shown."""
-
-    @property
-    def depth(self) -> int:
-        """How much of the offline ranking merging needs."""
-        return self.k + len(self.listed)
 
 
 class Recommender:
@@ -93,6 +65,7 @@ class Recommender:
 
     Args:
         cache: an open release.
+        identity: of the kiosk; a release that came by sync knows customers by pseudonyms alone.
 
     Attributes:
         manifest: of the release that answers.
@@ -102,55 +75,103 @@ class Recommender:
         HomeError: the cache's manifest or item side is damaged.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, identity: Identity | None = None) -> None:
         self._cache = cache
+        self._trial: tuple[Path, str] | None = None  # home and generation, while on trial
+        self._answered = False
+        self._home: Path | None = None
+        self._watch: Watch | None = None
+        self._online: OnlineSide | None = None
+        self._popular_only = False  # the release is damaged: the model's answers could be anything
+        self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
         self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
         self._filtered: tuple[Shown, Filter] | None = None  # the last one used
-        self._home: Path | None = None
-        self._watch: Watch | None = None
-        self._sha256 = ""  # of the cache's file, as the state has it
-        self._online: OnlineSide | None = None
+        if cache.about("customers") == "pseudonyms":
+            if identity is None:
+                self.warnings.append(
+                    "this kiosk has no identity, without which its customers are not known; "
+                    "enrol it: c2rec-kiosk enrol KIT"
+                )
+            self._customer_key = b"" if identity is None else identity.customer_key
 
     @classmethod
-    def open(cls, home: Path) -> "Recommender":
-        """Open the active release of a home or, where it can't be opened, the previous one.
+    def open(cls, home: Path, *, thorough: bool = False) -> "Recommender":
+        """Open the active release of a home or, where it is damaged, the previous one.
+
+        While the active release is on trial, this counts as a start, see ``trial.py``.
+
+        Args:
+            home: the home folder.
+            thorough: read every byte of the release first, as a process does that is going to
+                serve; else what was found whole before, and has not been written to, is believed.
 
         Raises:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
-        watch = Watch(home)  # before the state is read, so that no change is missed
-        state = read_state(home)
+        state, warning = begin(home)
+        watch = Watch(home)
+        identity, trouble = _identity(home)
         try:
-            recommender = cls._of(home, state.active.release)
+            recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
-            if state.previous is None:
-                raise
-            try:
-                recommender = cls._of(home, state.previous.release)
-            except HomeError:
-                raise error from None  # the active release is what an operator must repair
-            recommender.warnings.append(f"{error}; answering from the previous release")
+            # The active release is what an operator must repair: that error is told.
+            recommender = cls._instead(home, state, identity, error, thorough=thorough)
+        else:
+            if state.trial is not None:
+                recommender._trial = home, state.active.name
+        recommender.warnings += [each for each in (warning, trouble) if each]
         recommender._home, recommender._watch = home, watch
-        for generation in (state.active, state.previous):
-            if generation and generation.release == recommender.manifest.release:
-                recommender._sha256 = generation.sha256
         recommender._open_online(home)
         return recommender
 
     @classmethod
-    def _of(cls, home: Path, release: str) -> "Recommender":
-        cache = Cache(generation_path(home, release))
+    def _instead(
+        cls,
+        home: Path,
+        state: State,
+        identity: Identity | None,
+        error: HomeError,
+        *,
+        thorough: bool,
+    ) -> "Recommender":
+        """Open what answers in place of a damaged release, or raise its error."""
+        if state.previous is not None:
+            with suppress(HomeError):
+                recommender = cls._of(home, state.previous, identity, thorough=thorough)
+                recommender.warnings.append(f"{error}; answering from the previous release")
+                return recommender
+        for generation in (state.active, state.previous):
+            if generation is not None:
+                with suppress(HomeError):
+                    recommender = cls(Cache(generation_path(home, generation.name)))
+                    recommender._popular_only = True
+                    recommender.warnings = [f"{error}; answering by what sells"]
+                    return recommender
+        raise error
+
+    @classmethod
+    def _of(
+        cls, home: Path, generation: Generation, identity: Identity | None, *, thorough: bool
+    ) -> "Recommender":
+        path = generation_path(home, generation.name)
+        check_whole(home, path, generation.sha256, thorough=thorough)
+        cache = Cache(path)
         try:
-            return cls(cache)
+            document = cache.manifest_document()
+            listed = document["files"][ITEMS]["sha256"]
+            check_whole(home, cache.items_path, listed, thorough=thorough)
+            return cls(cache, identity=identity)
         except BaseException:
             cache.close()
             raise
 
     def close(self) -> None:
         """Close the release."""
+        if self._trial is not None and not self._answered:
+            ended(*self._trial)
         if self._online is not None:
             self._online.close()
         self._cache.close()
@@ -172,11 +193,11 @@ class Recommender:
             return
         try:
             state = read_state(self._home)
-            for generation in (state.active, state.previous):
-                same = generation and generation.release == self.manifest.release
-                if generation and same and generation.sha256 != self._sha256:
-                    self._cache.reopen()
-                    self._sha256 = generation.sha256
+            kept = [each for each in (state.active, state.previous) if each]
+            same = [each for each in kept if each.release == self.manifest.release]
+            path = generation_path(self._home, same[0].name) if same else self._cache.path
+            if self._cache.path not in [generation_path(self._home, each.name) for each in kept]:
+                self._cache.reopen(path)
         except HomeError as error:
             self._warn(str(error))
         self._open_online(self._home)
@@ -233,28 +254,32 @@ class Recommender:
             )
         self._keep_up()
         rows: dict[str, int | None] = {}
-        left_out = _NO_ROWS
+        left_out = NO_ROWS
         ranked, listed = None, None
         try:
-            customer = None if customer_id is None else self._cache.customer(customer_id)
+            customer = None
+            if customer_id is not None and not self._popular_only:
+                customer = self._customer(customer_id)
+                listed = self._listed(customer_id, at or datetime.now(UTC))
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
             known = [row for row in rows.values() if row is not None]
             left_out = in_basket = np.unique(np.array(known, np.int64))
             if customer is not None:
                 here = customer.history_channels == CHANNELS.index(channel)  # (n,)
                 left_out = np.union1d(in_basket, customer.history_items[here])
-            if customer_id is not None:
-                listed = self._listed(customer_id, at or datetime.now(UTC))
             if listed is not None:
                 left_out = np.union1d(left_out, listed.bought)
-                kept = ~np.isin(listed.rows, left_out)
-                listed = listed.only(kept if shown is None else kept & shown.rows[listed.rows])
-            asked = _Asked(left_out, k, channel, shown, _NO_ROWS if listed is None else listed.rows)
-            ranked = self._modelled(customer, in_basket, asked)
+                listed = listed.only(left_out, shown)
+            asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
+            if not self._popular_only:
+                ranked = self._modelled(customer, in_basket, asked)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self._warn(f"{error}; answering by popularity")
-            asked = _Asked(left_out, k, channel, shown, _NO_ROWS if listed is None else listed.rows)
+            listed = listed and listed.only(left_out, shown)
+        else:
+            self._count_good_answer()
+        asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
         ranked = ranked or self._popular(asked)
         path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
         return Answer(
@@ -269,6 +294,20 @@ class Recommender:
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
         )
+
+    def _customer(self, customer_id: str) -> Customer | None:
+        """Look a customer up, by pseudonym where the release has pseudonyms."""
+        if self._customer_key is None:
+            return self._cache.customer(customer_id)
+        if not self._customer_key:
+            return None  # no identity: nobody is known
+        return self._cache.customer(pseudonym(self._customer_key, customer_id).hex())
+
+    def _count_good_answer(self) -> None:
+        """Tell that the model answered, or had nothing to go by, while the release is on trial."""
+        self._answered = True
+        if self._trial is not None and not answered(*self._trial):
+            self._trial = None
 
     def _listed(self, customer_id: str, now: datetime) -> Listed | None:
         """The customer's online list, or None."""
@@ -288,12 +327,10 @@ class Recommender:
             )
         return listed
 
-    def _modelled(
-        self, customer: Customer | None, in_basket: _Rows, asked: "_Asked"
-    ) -> Ranked | None:
+    def _modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
         """Rank by the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
-            history = _history(customer, in_basket, asked.channel)
+            history = history_of(customer, in_basket, asked.channel)
             if len(in_basket) and self._can_encode:
                 components, has = self._encode(history)
             else:
@@ -301,7 +338,7 @@ class Recommender:
             bought = tuple(bool(flag) for flag in customer.has)
             return self._scored("personal", components, has, history[0], bought, asked)
         if len(in_basket) and self._can_encode:
-            history = _history(None, in_basket, asked.channel)
+            history = history_of(None, in_basket, asked.channel)
             components, has = self._encode(history)
             return self._scored("basket", components, has, history[0], (False,) * 3, asked)
         return None
@@ -311,9 +348,9 @@ class Recommender:
         tier: Tier,
         components: npt.NDArray[np.float32],
         has: npt.NDArray[np.bool_],
-        history: _Rows,
+        history: Rows,
         bought: tuple[bool, ...],
-        asked: "_Asked",
+        asked: Asked,
     ) -> Ranked | None:
         """Rank by the model; None where nothing is left.
 
@@ -333,12 +370,12 @@ class Recommender:
         )
         return Ranked(tier, best, Scored(asked.listed, scores, attention), bought)
 
-    def _popular(self, asked: "_Asked") -> Ranked:
+    def _popular(self, asked: Asked) -> Ranked:
         sold = self._popularity[CHANNELS.index(asked.channel)]  # (items,)
         left_out = asked.left_out
         if asked.shown is not None:
             left_out = np.union1d(left_out, np.flatnonzero(~asked.shown.rows))
-        best = _best(sold[None], left_out, -1, asked.depth)  # (<= depth,)
+        best = best_of(sold[None], left_out, -1, asked.depth)  # (<= depth,)
         tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
         found, listed = (
             Scored(rows, sold[rows], np.zeros((3, len(rows)), np.float32))
@@ -363,7 +400,7 @@ class Recommender:
         return tuple(found)
 
     def _encode(
-        self, history: tuple[_Rows, _Rows]
+        self, history: tuple[Rows, Rows]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Encode a history: components (1, 3, d) and has (1, 3)."""
         items, channels = history
@@ -415,24 +452,9 @@ class Recommender:
         return Encoder(self._cache)
 
 
-def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> tuple[_Rows, _Rows]:
-    """Items (length,) and channels (length,) of what was bought and what is in the basket."""
-    here = CHANNELS.index(channel)
-    items, channels = _NO_ROWS, _NO_ROWS
-    if customer is not None:
-        items = customer.history_items.astype(np.int64)
-        channels = customer.history_channels.astype(np.int64)
-    # A history holds an item once per channel, as it did in training.
-    new = np.setdiff1d(in_basket, items[channels == here])
-    return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
-
-
-def _best(values: npt.NDArray[np.float32], left_out: _Rows, least: float, k: int) -> _Rows:
-    """Columns of the k best of ``values`` (1, items), without those left out."""
-    ranked = values.copy()
-    ranked[:, left_out] = least
-    left = ranked.shape[1] - len(left_out)
-    if left == 0:
-        return _NO_ROWS
-    best: _Rows = top_k(ranked, min(k, left))[0]
-    return best
+def _identity(home: Path) -> tuple[Identity | None, str | None]:
+    """The kiosk's identity, and a warning where it can't be read: a shopper is waiting."""
+    try:
+        return find_identity(home), None
+    except IdentityError as error:
+        return None, str(error)

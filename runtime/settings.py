@@ -59,9 +59,8 @@ class Settings:
             value = getattr(self, name)
             if (name == "repository" or value is not None) and not _is_place(value):
                 raise _refused(name, value, "an http(s) URL, or the absolute path of a folder")
-        ring = self.ring
-        if not isinstance(ring, str) or not 1 <= len(ring) <= 50 or not set(ring) <= _RING_LETTERS:
-            raise _refused("ring", ring, "1 to 50 of a–z 0–9 -")
+        if not _is_ring(self.ring):
+            raise _refused("ring", self.ring, "1 to 50 of a–z 0–9 -")
         for name in ("ca_bundle", "client_cert", "client_key"):
             value = getattr(self, name)
             if value is not None and not _is_path(value):
@@ -151,7 +150,7 @@ def parse_settings(text: str) -> Settings:
 
 def changed(settings: Settings, **values: object) -> Settings:
     """Settings with other values for some fields, checked again."""
-    return Settings(**(asdict(settings) | values))  # type: ignore[arg-type]
+    return Settings(**(asdict(settings) | values))
 
 
 def _is_place(value: object) -> bool:
@@ -164,6 +163,10 @@ def _is_place(value: object) -> bool:
         return bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:
         return False
+
+
+def _is_ring(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= 50 and set(value) <= _RING_LETTERS
 
 
 def _is_path(value: object) -> bool:

@@ -19,7 +19,7 @@ def status(home: Path, as_json: bool) -> None:
     from c2rec.runtime.state import read_state
 
     state = read_state(home)
-    cache = Cache(generation_path(home, state.active.release))
+    cache = Cache(generation_path(home, state.active.name))
     manifest = cache.manifest_document()
     cache.close()
     with home_errors(f"can't read the home folder {home}"):
