@@ -26,8 +26,9 @@ def m002_sync(db: Database) -> None:
     - ``floors``: ``name`` is ``seq``, ``time`` (seconds since 1970, UTC), ``root``,
       ``timestamp`` or ``snapshot``: nothing below ``value`` is believed.
     - ``bad``: releases that are not taken again.
-    - ``tombstones``: ``id`` is a pseudonym as 32 hex digits, or a customer's plain id where a
-      bundle was installed by hand; ``origin`` is ``head office`` or ``kiosk``.
+    - ``tombstones``: ``id`` is the mark of a customer's id or pseudonym, see ``tombstones.py``;
+      ``origin`` is ``head office`` or ``kiosk``.
+    - ``salt``: at most one row, as hex: what marks are made with.
     - ``scores``: at most one row, the online scores that answer: ``file`` is its name.
     - ``outcomes``: ``what`` is ``sync`` or ``good sync``: when it was last, and what came of it.
     """
@@ -39,6 +40,7 @@ def m002_sync(db: Database) -> None:
     _create(db, "floors", {"name": str, "value": int}, "name")
     _create(db, "bad", {"seq": int, "release": str, "reason": str, "at": str}, "seq")
     _create(db, "tombstones", {"id": str, "at": str, "origin": str}, "id")
+    _create(db, "salt", {"value": str}, "value")
     _create(db, "scores", {"seq": int, "file": str, "sha256": str, "as_of": str}, "seq")
     _create(db, "outcomes", {"what": str, "at": str, "ok": int, "text": str}, "what")
 

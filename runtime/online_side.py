@@ -1,7 +1,5 @@
 """A customer's online scores, in the terms of the release that answers."""
 
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +9,13 @@ import numpy.typing as npt
 
 from c2rec.runtime.asked import Shown
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import home_errors
+from c2rec.runtime.disk import home_errors, sha256_of
+from c2rec.runtime.errors import HomeError
 from c2rec.runtime.identity import find_identity, pseudonym
 from c2rec.runtime.online import Freshness, freshness, log_odds
 from c2rec.runtime.online_documents import OnlineScores
 from c2rec.runtime.online_store import ScoresFile
-from c2rec.runtime.state import state_path
+from c2rec.runtime.state import find_floors, read_tables
 
 _Rows = npt.NDArray[np.int64]
 
@@ -110,18 +109,13 @@ def open_online_side(home: Path) -> OnlineSide | None:
         HomeError: the state or the file can't be read.
         IdentityError: the kiosk's identity is damaged.
     """
-    path = state_path(home)
-    with home_errors(f"can't read {path}"):
-        if not path.exists():
-            return None
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
-            tables = db.execute("SELECT name FROM sqlite_master WHERE name IN ('scores', 'floors')")
-            if len(tables.fetchall()) < 2:  # written by a version that knew no scores
-                return None
-            scores = db.execute("SELECT file FROM scores").fetchone()
-            floor = db.execute("SELECT value FROM floors WHERE name = 'time'").fetchone()
+    scores = read_tables(home, ("scores",)).get("scores")
     identity = find_identity(home)
-    if scores is None or identity is None:
+    if not scores or identity is None:
         return None
-    reached = datetime.fromtimestamp(floor[0] if floor else 0, UTC)
-    return OnlineSide(ScoresFile(home / "scores" / scores[0]), identity.customer_key, reached)
+    path = home / "scores" / scores[0]["file"]
+    with home_errors(f"can't read the online scores {path}"):
+        if path.is_file() and sha256_of(path) != scores[0]["sha256"]:
+            raise HomeError(f"the online scores {path} are damaged; the next sync fetches them")
+    reached = datetime.fromtimestamp(find_floors(home).get("time", 0), UTC)
+    return OnlineSide(ScoresFile(path), identity.customer_key, reached)
