@@ -18,7 +18,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from c2rec.runtime.whole import note_whole
 
 DOWNLOADS = ("blob", "part")
 """Folders of what was downloaded, of which a sync needs nothing that it can't fetch again."""
+_ADVICE = "where a file is damaged, sync or install a release first; then erase again"
 _VECTORS = ("components", "probabilities")
 """Columns by whose content a customer could be recognised."""
 
@@ -99,7 +100,7 @@ def erase(
             customer was still found; run it again.
     """
     _check_request(home, customer_id, receipt)
-    with only_one(home), home_errors(f"can't erase in {home}", "erase again"):
+    with only_one(home), home_errors(f"can't erase in {home}", _ADVICE):
         identity = find_identity(home)
         report("leaving a tombstone")
         with changing_state(home) as db:
@@ -116,8 +117,7 @@ def erase(
 
             _remove_downloads(home)
             found = _vectors(home, is_gone)
-            if not note.vectors >= found:
-                note.vectors |= found
+            note.vectors |= found
             note.save()
             report("rewriting")
             _rewrite(home, is_gone, note.add)
@@ -138,6 +138,8 @@ def erase(
         write_whole(receipt, (json.dumps(document, indent=2) + "\n").encode())
         note.path.unlink()
         sync_to_disk(note.path.parent)
+        with suppress(OSError):  # another erasure has not ended
+            note.path.parent.rmdir()
     return document
 
 
@@ -167,7 +169,6 @@ def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity
         new = {known.mark(each.hex()): each for each in pseudonyms}
         new = {mark: each for mark, each in new.items() if mark not in known.marks}
         coming = Tombstones(known.salt, {*known.marks, *new}, identity)
-        _remove_downloads(home)
         _rewrite(home, coming.covers, lambda *_: None)
         _anonymise_all(home, identity, list(new.values()))
         with changing_state(home) as db:
@@ -267,6 +268,8 @@ def _rewrite(
         rowids = customers_to_go(path, is_gone)
         if not rowids:
             continue
+        if sha256_of(path) != sha256:  # a copy would pass for whole
+            raise HomeError(f"{path} is damaged; {_ADVICE}")
         check_space(home, path.stat().st_size, "a copy without an erased customer")
         unfinished = path.with_name(f"{path.name}.tmp")
         unfinished.unlink(missing_ok=True)

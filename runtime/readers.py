@@ -15,8 +15,8 @@ def readers_of_deleted(home: Path) -> list[int]:
         return []
     for process in processes:
         try:
-            for handle in os.scandir(f"{process.path}/fd"):
-                target = os.readlink(handle.path)
+            for handle in Path(process.path, "fd").iterdir():
+                target = str(handle.readlink())
                 if target.startswith(prefix) and target.endswith(_DELETED):
                     found.add(int(process.name))
         except OSError:  # it has ended, or is another user's

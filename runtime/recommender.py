@@ -117,6 +117,8 @@ class Recommender:
         try:
             recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
+            if read_state(home).active.name != state.active.name:
+                return cls.open(home, thorough=thorough)  # it was replaced in between
             # The active release is what an operator must repair: that error is told.
             recommender = cls._instead(home, state, identity, error, thorough=thorough)
         else:
