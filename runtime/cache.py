@@ -267,6 +267,11 @@ class Cache:
                 history_channels=np.frombuffer(channels, np.uint8),
             )
 
+    def customer_ids(self) -> list[str]:
+        """Ids of all customers, as the release has them."""
+        with self._reading():
+            return [each for (each,) in self._db.execute("SELECT customer_id FROM customers")]
+
     def draw_customers(self, count: int, seed: int) -> list[str]:
         """Ids of customers drawn at random, each once: ``count``, or all where there are fewer."""
         import numpy as np

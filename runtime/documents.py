@@ -146,6 +146,11 @@ class PublishedRelease:
         return json.dumps(document, indent=1) + "\n"
 
 
+def index_number(store: str, indexes: int) -> int:
+    """Which of a release's indexes has a store's entry."""
+    return int.from_bytes(sha256(store.encode()).digest()[:8], "big") % indexes
+
+
 def parse_release(content: bytes, seq: int) -> PublishedRelease:
     """Read a release's document; ``seq`` is the number it must have.
 
@@ -286,8 +291,7 @@ def _shard(fields: Fields) -> ShardRef:
 
 def pick(indexes: Sequence[BlobRef], store: str) -> BlobRef:
     """Choose, of a document's indexes, the one that has a store's entry."""
-    number = int.from_bytes(sha256(store.encode()).digest()[:8], "big")
-    return indexes[number % len(indexes)]
+    return indexes[index_number(store, len(indexes))]
 
 
 def blob_refs(fields: Fields, name: str) -> tuple[BlobRef, ...]:

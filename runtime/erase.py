@@ -15,9 +15,8 @@ blocks are free then, and a disk may keep what was in them until it writes there
 """
 
 import json
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +30,12 @@ from c2rec.runtime.disk import (
     sync_to_disk,
     write_whole,
 )
+from c2rec.runtime.download import keep_blobs
 from c2rec.runtime.errors import HomeError, RequestError
 from c2rec.runtime.flip import check_space
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
+from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.outbox_file import events_path
 from c2rec.runtime.readers import readers_of_deleted
 from c2rec.runtime.residue import Searched, Traces, pieces, search, written
 from c2rec.runtime.rewrite import copy_without, customers_to_go
@@ -41,8 +43,6 @@ from c2rec.runtime.state import changing_state, now_text, read_tables
 from c2rec.runtime.tombstones import Tombstones, bury, read_tombstones, salted
 from c2rec.runtime.whole import note_whole
 
-DOWNLOADS = ("blob", "part")
-"""Folders of what was downloaded, of which a sync needs nothing that it can't fetch again."""
 _ADVICE = "where a file is damaged, sync or install a release first; then erase again"
 _VECTORS = ("components", "probabilities")
 """Columns by whose content a customer could be recognised."""
@@ -121,7 +121,10 @@ def erase(
             note.save()
             report("rewriting")
             _rewrite(home, is_gone, note.add)
-            events = 0 if identity is None else _anonymise(home, identity, customer_id)
+            events = 0
+            if identity is not None:
+                hidden = pseudonym(identity.customer_key, customer_id)
+                events = _anonymise(home, identity, [hidden])
             report("searching every file")
             searched = _verify(home, customer_id, identity, note)
             note.verified = {
@@ -143,11 +146,11 @@ def erase(
     return document
 
 
-def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity) -> Tombstones:
+def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity) -> int:
     """Erase whom head office says is to be erased; costs next to nothing where nobody is new.
 
     The files are rewritten first, and the marks noted then: cut in between, the next sync, which
-    reads the same list, does it again.
+    reads the same list, does it again. A damaged file is left alone: a sync builds it anew.
 
     Args:
         home: the home folder, whose lock the caller holds.
@@ -155,25 +158,27 @@ def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity
         identity: the kiosk's.
 
     Returns:
-        All tombstones of the home, for what is built next.
+        How many were not known before.
 
     Raises:
         HomeError: the home can't be read or written.
     """
     known = read_tombstones(home, identity)
-    if known.salt and {known.mark(each.hex()) for each in pseudonyms} <= known.marks:
-        return known
+    if not pseudonyms or (
+        known.salt and {known.mark(each.hex()) for each in pseudonyms} <= known.marks
+    ):
+        return 0
     with home_errors(f"can't erase in {home}", "sync again"):
         with changing_state(home) as db:  # the salt is what marks are compared by
             known = salted(db, identity)
-        new = {known.mark(each.hex()): each for each in pseudonyms}
-        new = {mark: each for mark, each in new.items() if mark not in known.marks}
+        marks = {known.mark(each.hex()): each for each in pseudonyms}
+        new = {mark: each for mark, each in marks.items() if mark not in known.marks}
         coming = Tombstones(known.salt, {*known.marks, *new}, identity)
-        _rewrite(home, coming.covers, lambda *_: None)
-        _anonymise_all(home, identity, list(new.values()))
+        _rewrite(home, coming.covers, lambda *_: None, skip_damaged=True)
+        _anonymise(home, identity, list(new.values()))
         with changing_state(home) as db:
             bury(db, new, "head office")
-    return read_tombstones(home, identity)
+    return len(new)
 
 
 def unfinished(home: Path) -> int:
@@ -246,8 +251,7 @@ def _databases(home: Path) -> list[Path]:
 
 def _remove_downloads(home: Path) -> None:
     """Delete downloads, what was being built, and files that the state doesn't name."""
-    for name in DOWNLOADS:
-        shutil.rmtree(home / name, ignore_errors=True)
+    keep_blobs(home, ())
     held = {path for path, _, _ in _held(home)}
     for path in _databases(home):
         if path not in held:
@@ -259,12 +263,16 @@ def _remove_downloads(home: Path) -> None:
 
 
 def _rewrite(
-    home: Path, is_gone: Callable[[str], bool], add: Callable[[str, str, str], None]
+    home: Path,
+    is_gone: Callable[[str], bool],
+    add: Callable[[str, str, str], None],
+    *,
+    skip_damaged: bool = False,
 ) -> None:
     """Put copies without some customers in the place of all files that hold them."""
     for path, name, sha256 in list(_held(home)):
-        if not path.is_file():
-            continue  # it is damaged, and the next sync or install makes it anew
+        if not path.is_file() or (skip_damaged and sha256_of(path) != sha256):
+            continue
         rowids = customers_to_go(path, is_gone)
         if not rowids:
             continue
@@ -295,18 +303,12 @@ def _rewrite(
         sync_to_disk(path.parent)
 
 
-def _anonymise(home: Path, identity: Identity, customer_id: str) -> int:
-    return _anonymise_all(home, identity, [pseudonym(identity.customer_key, customer_id)])
-
-
-def _anonymise_all(home: Path, identity: Identity, pseudonyms: Iterable[bytes]) -> int:
+def _anonymise(home: Path, identity: Identity, pseudonyms: Collection[bytes]) -> int:
     """Take names from the events that wait, and tell how many had one."""
-    if not (home / "events.db").exists():
+    if not events_path(home).exists():
         return 0
-    from c2rec.runtime.outbox import Outbox
-
     with closing(Outbox(home, identity)) as outbox:
-        return outbox.anonymise(list(pseudonyms)).events
+        return outbox.anonymise(pseudonyms).events
 
 
 def _verify(home: Path, customer_id: str, identity: Identity | None, note: _Note) -> Searched:

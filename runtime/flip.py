@@ -1,7 +1,7 @@
 """From a built file to the active release, and what may be removed, for install and sync alike."""
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,8 +76,7 @@ def check_space(home: Path, needed: int, what: str) -> None:
     Raises:
         HomeError: it has not.
     """
-    with home_errors(f"can't write to the home folder {home}"):
-        free = shutil.disk_usage(home).free
+    free = free_bytes(home)
     needed += SPARE_BYTES
     if free < needed:
         raise HomeError(
@@ -86,18 +85,27 @@ def check_space(home: Path, needed: int, what: str) -> None:
         )
 
 
-def remove_unused(home: Path, keep: Iterable[Path] = ()) -> None:
+def free_bytes(home: Path) -> int:
+    """Free space on the home's disk.
+
+    Raises:
+        HomeError: it can't be told.
+    """
+    with home_errors(f"can't read the home folder {home}"):
+        return shutil.disk_usage(home).free
+
+
+def remove_unused(home: Path) -> None:
     """Remove every generation, whole or not, but the active and the previous one.
 
     Args:
         home: the home folder, whose lock the caller holds.
-        keep: files that stay besides.
 
     Raises:
         HomeError, OSError: something can't be read or removed.
     """
     state = find_state(home)  # read anew: an error may have come after the flip
-    names = {path.name for path in keep}
+    names: set[str] = set()
     whole = True
     for generation in (state and state.active, state and state.previous):
         if generation:
@@ -128,8 +136,8 @@ def kept_by(path: Path) -> set[str]:
     return {kept_path(path.parent, name, listed.sha256).name for name, listed in files.items()}
 
 
-def remove_leftovers(home: Path, unfinished: Path, keep: Iterable[Path] = ()) -> None:
+def remove_leftovers(home: Path, unfinished: Path) -> None:
     """After an error: remove what it left. What can't be removed now, the next run removes."""
     with suppress(OSError, HomeError):
         unfinished.unlink(missing_ok=True)
-        remove_unused(home, keep)
+        remove_unused(home)

@@ -52,9 +52,13 @@ class OnlineSide:
         scores: an open file.
         customer_key: makes pseudonyms.
         floor: a time that has certainly been reached; the machine's clock may be behind it.
+        sha256: of the file.
     """
 
-    def __init__(self, scores: ScoresFile, customer_key: bytes, floor: datetime) -> None:
+    def __init__(
+        self, scores: ScoresFile, customer_key: bytes, floor: datetime, sha256: str = ""
+    ) -> None:
+        self.sha256 = sha256
         self._scores = scores
         self._key = customer_key
         self.floor = max(floor, scores.document.issued_at)
@@ -102,20 +106,31 @@ class OnlineSide:
         )
 
 
-def open_online_side(home: Path) -> OnlineSide | None:
+def open_online_side(home: Path, opened: OnlineSide | None) -> OnlineSide | None:
     """Open the online scores that a home's state names; None where it names none.
 
+    Args:
+        home: the home folder.
+        opened: what was opened before; it is returned where it still is what answers, else closed.
+
     Raises:
-        HomeError: the state or the file can't be read.
-        IdentityError: the kiosk's identity is damaged.
+        HomeError: the state or the file can't be read; ``opened`` is closed.
+        IdentityError: the kiosk's identity is damaged; ``opened`` is closed.
     """
-    scores = read_tables(home, ("scores",)).get("scores")
-    identity = find_identity(home)
-    if not scores or identity is None:
-        return None
-    path = home / "scores" / scores[0]["file"]
-    with home_errors(f"can't read the online scores {path}"):
-        if path.is_file() and sha256_of(path) != scores[0]["sha256"]:
-            raise HomeError(f"the online scores {path} are damaged; the next sync fetches them")
-    reached = datetime.fromtimestamp(find_floors(home).get("time", 0), UTC)
-    return OnlineSide(ScoresFile(path), identity.customer_key, reached)
+    try:
+        named = read_tables(home, ("scores",)).get("scores")
+        if named and opened is not None and opened.sha256 == named[0]["sha256"]:
+            found, opened = opened, None
+            return found
+        identity = find_identity(home)
+        if not named or identity is None:
+            return None
+        path, sha256 = home / "scores" / named[0]["file"], named[0]["sha256"]
+        with home_errors(f"can't read the online scores {path}"):
+            if path.is_file() and sha256_of(path) != sha256:
+                raise HomeError(f"the online scores {path} are damaged; the next sync fetches them")
+        reached = datetime.fromtimestamp(find_floors(home).get("time", 0), UTC)
+        return OnlineSide(ScoresFile(path), identity.customer_key, reached, sha256)
+    finally:
+        if opened is not None:
+            opened.close()

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.asked import NO_ROWS, Asked, Rows, Shown, best_of, history_of
 from c2rec.runtime.cache import Cache, Customer
-from c2rec.runtime.disk import ITEMS, generation_path
+from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
@@ -46,7 +46,7 @@ from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.state import Generation, State, read_state
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import Watch
-from c2rec.runtime.whole import check_whole
+from c2rec.runtime.whole import whole_cache
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
@@ -81,6 +81,7 @@ class Recommender:
         self._answered = False
         self._home: Path | None = None
         self._watch: Watch | None = None
+        self._generation: Generation | None = None  # in the home
         self._online: OnlineSide | None = None
         self._popular_only = False  # the release is damaged: the model's answers could be anything
         self._customer_key: bytes | None = None
@@ -158,17 +159,14 @@ class Recommender:
     def _of(
         cls, home: Path, generation: Generation, identity: Identity | None, *, thorough: bool
     ) -> "Recommender":
-        path = generation_path(home, generation.name)
-        check_whole(home, path, generation.sha256, thorough=thorough)
-        cache = Cache(path)
+        cache = whole_cache(home, generation, thorough=thorough)
         try:
-            document = cache.manifest_document()
-            listed = document["files"][ITEMS]["sha256"]
-            check_whole(home, cache.items_path, listed, thorough=thorough)
-            return cls(cache, identity=identity)
+            recommender = cls(cache, identity=identity)
         except BaseException:
             cache.close()
             raise
+        recommender._generation = generation
+        return recommender
 
     def close(self) -> None:
         """Close the release."""
@@ -194,23 +192,21 @@ class Recommender:
         if self._home is None or self._watch is None or not self._watch.moved():
             return
         try:
-            state = read_state(self._home)
-            kept = [each for each in (state.active, state.previous) if each]
-            same = [each for each in kept if each.release == self.manifest.release]
-            path = generation_path(self._home, same[0].name) if same else self._cache.path
-            if self._cache.path not in [generation_path(self._home, each.name) for each in kept]:
-                self._cache.reopen(path)
+            state, mine = read_state(self._home), self._generation
+            for each in (state.active, state.previous):
+                if mine and each and (each.release, each.seq) == (mine.release, mine.seq):
+                    if each.name != mine.name:
+                        self._cache.reopen(generation_path(self._home, each.name))
+                    self._generation = each
         except HomeError as error:
             self._warn(str(error))
         self._open_online(self._home)
 
     def _open_online(self, home: Path) -> None:
-        if self._online is not None:
-            self._online.close()
-        self._online = None
         try:
-            self._online = open_online_side(home)
+            self._online = open_online_side(home, self._online)
         except (HomeError, IdentityError) as error:
+            self._online = None
             self._warn(f"{error}; answering without online scores")
 
     def _warn(self, warning: str) -> None:

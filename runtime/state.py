@@ -229,6 +229,21 @@ def mark_bad(db: sqlite3.Connection, seq: int, release: str, reason: str) -> Non
     )
 
 
+def note_outcome(home: Path, what: str, *, ok: bool, text: str) -> None:
+    """Note what came of a sync; what can't be written down is not worth an error.
+
+    Args:
+        home: the home folder.
+        what: ``sync``; a good one is noted as ``good sync`` besides.
+        ok: whether it went well.
+        text: what came of it, in one line.
+    """
+    query = "INSERT OR REPLACE INTO outcomes (what, at, ok, text) VALUES (?, ?, ?, ?)"
+    with contextlib.suppress(HomeError), changing_state(home) as db:
+        for name in (what, f"good {what}") if ok else (what,):
+            db.execute(query, [name, now_text(), int(ok), text])
+
+
 def raise_floors(db: sqlite3.Connection, floors: Mapping[str, int]) -> None:
     """Raise floors, in ``changing_state``; one that is higher stays."""
     db.executemany(

@@ -11,8 +11,10 @@ import contextlib
 import json
 from pathlib import Path
 
-from c2rec.runtime.disk import home_errors, install_command, sha256_of
+from c2rec.runtime.cache import Cache
+from c2rec.runtime.disk import ITEMS, generation_path, home_errors, install_command, sha256_of
 from c2rec.runtime.errors import HomeError
+from c2rec.runtime.state import Generation
 
 _NOTES = "whole.json"
 
@@ -37,12 +39,37 @@ def check_whole(home: Path, path: Path, sha256: str, *, thorough: bool) -> None:
             return
         found = sha256_of(path)
     if found != sha256:
+        # without its note, every command reads it again: the next sync repairs it
+        _write(home, {name: each for name, each in notes.items() if name != path.name})
         raise HomeError(
             f"{path} is damaged: its sha256 is {found[:16]}…, it was built with {sha256[:16]}…; "
             f"{advice}"
         )
     if notes.get(path.name) != note:
         _write(home, notes | {path.name: note})
+
+
+def whole_cache(home: Path, generation: Generation, *, thorough: bool) -> Cache:
+    """Open a generation whose files are those that were built.
+
+    Args:
+        home: the home folder.
+        generation: one of the state's.
+        thorough: read every byte, see ``check_whole``.
+
+    Raises:
+        HomeError: they are not, or can't be read.
+    """
+    path = generation_path(home, generation.name)
+    check_whole(home, path, generation.sha256, thorough=thorough)
+    cache = Cache(path)
+    try:
+        listed = cache.manifest_document()["files"][ITEMS]["sha256"]
+        check_whole(home, cache.items_path, listed, thorough=thorough)
+    except BaseException:
+        cache.close()
+        raise
+    return cache
 
 
 def note_whole(home: Path, path: Path, sha256: str) -> None:

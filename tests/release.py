@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,12 +160,15 @@ def make_release(
     name: str = "2020-07-27-00000001",
     sold_online: bool = True,
     stores: list[list[str]] | None = None,
+    rebought: Collection[int] = (),
 ) -> Release:
     """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online.
 
-    ``stores`` are those of each customer; otherwise all belong to the store "all".
+    ``stores`` are those of each customer; otherwise all belong to the store "all". The same items,
+    size, encoder and seed give the same space; customers in ``rebought`` then have another history.
     """
-    rng = np.random.default_rng(seed)
+    rng, later = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    model_rng = np.random.default_rng([seed, 2])
     folder.mkdir(parents=True)
 
     def normal(*shape: int) -> Array:
@@ -182,19 +185,22 @@ def make_release(
     histories: list[list[tuple[int, int]]] = []
     for customer in range(customers):
         allowed = {0: (), 1: (0,), 2: (1,)}.get(customer, (0, 1))
-        histories.append(
-            [
-                (int(item), channel)
-                for channel in allowed
-                for item in rng.choice(items, size=rng.integers(1, min(9, items)), replace=False)
-            ]
-        )
+        history = [
+            (int(item), channel)
+            for channel in allowed
+            for item in rng.choice(items, size=rng.integers(1, min(9, items)), replace=False)
+        ]
+        if customer in rebought:
+            bought = later.choice(items, size=5, replace=False)
+            history = [(int(item), 0) for item in bought]
+        histories.append(history)
     flat = [purchase for history in histories for purchase in history]
     encoded = [encode(item_tensors["source_embeddings"], history) for history in histories]
     has = np.stack([flags for _, flags in encoded])
     components = np.stack([vectors for vectors, _ in encoded])
     if encoder == "table":
         components = normal(customers, 3, size)
+        components[list(rebought)] += 1
         del item_tensors["source_embeddings"]
     popularity = np.zeros((2, items), np.float32)
     for item, channel in flat:
@@ -208,7 +214,7 @@ def make_release(
         "history_items": np.array([item for item, _ in flat], np.int32),
         "history_channels": np.array([channel for _, channel in flat], np.uint8),
     }
-    weights = normal(2, size, size) / np.float32(size**0.5)
+    weights = (model_rng.normal(size=(2, size, size)) * 0.5 / size**0.5).astype(np.float32)
     # an id with a comma, one outside ASCII, and a name that would colour a terminal
     item_ids = [*(f"i{n:06}" for n in range(items - 2)), "j,1", "été"]
     names = ["\x1b[31mred\x07", *(f"Item {n}" for n in range(1, items))]
