@@ -19,9 +19,11 @@ import numpy.typing as npt
 from c2rec.runtime.disk import home_errors, sha256_of, sync_to_disk
 from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import HomeError, ReleaseError
+from c2rec.runtime.generation import stores_of
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.online_documents import (
     OnlineScores,
+    ScoresRef,
     parse_online_scores,
     parse_scores_index,
 )
@@ -67,7 +69,8 @@ def build_scores(
 ) -> str:
     """Write a store's online scores; the file appears complete and on disk, or not at all.
 
-    In memory is one shard at a time. A store that the scores don't name has no customers.
+    In memory is one shard at a time. Taken are the customers of the kiosk's store and of the store
+    of everybody; a store that the scores don't name has none.
 
     Args:
         document: verified.
@@ -85,7 +88,6 @@ def build_scores(
         HomeError: the file can't be written.
         Whatever ``blob`` raises.
     """
-    index = parse_scores_index(blob(document.index_of(identity.store)), seq=document.seq)
     unfinished = path.with_name(path.name + ".tmp")
     with home_errors(f"can't write the online scores {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,19 +102,10 @@ def build_scores(
             db.execute("PRAGMA synchronous = OFF")
             db.executescript(_SCHEMA)
             db.execute("INSERT INTO about VALUES (?)", [document.to_json()])
-            for ref in index.get(identity.store, ()):
-                name = f"shard {ref.bucket} of the online scores {document.seq}"
-                shard = decode_scores(
-                    unseal(identity.store_key, blob(ref.blob), name=name), name=name
-                )
-                said = (shard.seq, shard.store, shard.bucket, shard.buckets, len(shard.ids))
-                expected = (document.seq, identity.store, ref.bucket, ref.buckets, ref.rows)
-                if said != expected:
-                    raise ReleaseError(
-                        f"{name} says seq, store, bucket, buckets, rows are {said}; allowed: "
-                        f"{expected}, as in the index"
-                    )
-                _insert(db, shard, erased)
+            for store in stores_of(identity):
+                index = parse_scores_index(blob(document.index_of(store)), seq=document.seq)
+                for ref in index.get(store, ()):
+                    _insert(db, _open_shard(document, store, ref, blob(ref.blob), identity), erased)
             db.commit()
         with home_errors(f"can't write the online scores {path}"):
             digest = sha256_of(unfinished)
@@ -122,6 +115,21 @@ def build_scores(
     finally:
         unfinished.unlink(missing_ok=True)
     return digest
+
+
+def _open_shard(
+    document: OnlineScores, store: str, ref: ScoresRef, sealed: bytes, identity: Identity
+) -> ScoresShard:
+    name = f"shard {ref.bucket} of store {store!r} of the online scores {document.seq}"
+    shard = decode_scores(unseal(identity.key_of(store), sealed, name=name), name=name)
+    said = (shard.seq, shard.store, shard.bucket, shard.buckets, len(shard.ids))
+    expected = (document.seq, store, ref.bucket, ref.buckets, ref.rows)
+    if said != expected:
+        raise ReleaseError(
+            f"{name} says seq, store, bucket, buckets, rows are {said}; allowed: {expected}, as in "
+            "the index"
+        )
+    return shard
 
 
 def _insert(db: sqlite3.Connection, shard: ScoresShard, erased: Callable[[str], bool]) -> None:
@@ -135,7 +143,8 @@ def _insert(db: sqlite3.Connection, shard: ScoresShard, erased: Callable[[str], 
             continue
         values = (rows[items], probabilities, rows[bought], at)
         db.execute(
-            "INSERT INTO customers VALUES (?, ?, ?, ?, ?)",
+            # a customer of the own store and of the store of everybody is stored once
+            "INSERT OR IGNORE INTO customers VALUES (?, ?, ?, ?, ?)",
             [pseudonym.hex(), *(each.tobytes() for each in values)],
         )
 

@@ -13,6 +13,7 @@ import click
 
 from c2rec.runtime.errors import C2RecError
 from c2rec.store_kiosk.commands.bench import bench
+from c2rec.store_kiosk.commands.erase import erase
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
 from c2rec.store_kiosk.commands.recommend import recommend
@@ -66,6 +67,7 @@ for command in (
     recommend,
     status,
     bench,
+    erase,
 ):
     main.add_command(command)
 
