@@ -1,6 +1,7 @@
 """The command that publishes online scores."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +115,7 @@ def _of_table(
     return MadeLists(table.lists, About(model or file.name, None, when.replace(microsecond=0)))
 
 
-def _refuse(options: dict[str, object], needed: str) -> None:
+def _refuse(options: Mapping[str, object], needed: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise click.UsageError(f"{name} is for {needed}")

@@ -1,0 +1,1 @@
+"""Faults of ``docs/reliability.md``, injected for real."""
