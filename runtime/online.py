@@ -42,7 +42,7 @@ RANK_CONSTANT = 60
 """k of the paper."""
 BLEND_WEIGHT = 0.3
 """w₀ of ``blend``, in 0..1."""
-FUSION_WEIGHT = 0.5
+FUSION_WEIGHT = 1.0
 """w₀ of ``rank-fusion``."""
 _LEAST = 1e-9
 """Probabilities are kept so far from 0 and 1, for log-odds."""

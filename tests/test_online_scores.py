@@ -37,10 +37,8 @@ from tests.release import Release, make_release, reseal
 from tests.repositories import Head, make_head
 
 CUSTOMER = "c000005"
-CALIBRATION = {
-    "offline": {"slope": 1.5, "intercept": -4.0},
-    "online": {"slope": 1, "intercept": -4},
-}
+OFFLINE = ChannelCalibration(1.5, -4.0)
+CALIBRATION = {"offline": OFFLINE._asdict(), "online": {"slope": 1.0, "intercept": -4.0}}
 LIST = ["i000030", "i000002", "no such item", "i000017"]
 CHANCES = [0.9, 0.5, 0.4, 0.3]
 
@@ -118,7 +116,7 @@ def test_a_shard_comes_back_as_written(head: Head) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("probabilities", lambda a: a + 1, "above 1"),
+        ("probabilities", lambda a: a + 2, "above 1"),
         ("probabilities", lambda a: a - 1, "from 0"),
         ("probabilities", lambda a: a * np.float32(np.nan), "finite"),
         ("items", lambda a: a * 0 + 99, "from 0 to"),
