@@ -86,7 +86,7 @@ def _chances(
 ) -> npt.NDArray[np.float64]:
     odds = calibrated.slope * scores.astype(np.float64) + calibrated.intercept
     # kept off 0, which would say that it is not known
-    chances: npt.NDArray[np.float64] = np.maximum(1 / (1 + np.exp(-odds)), 1e-9)
+    chances: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(odds, -20, 20)))
     return chances
 
 
