@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -59,6 +59,7 @@ class Repository:
         self._now = now
         self.warnings: list[str] = []
         self.expires = now
+        self._asked: set[str] = set()
 
     def target(self, name: str) -> bytes | None:
         """Read a signed document, as ``channel/stable.json``; None where the repository has none.
@@ -75,6 +76,7 @@ class Repository:
             if info is None:
                 return None
             kept = self._cache / "targets" / quote(name, safe="")
+            self._asked.add(kept.name)
             if self._updater.find_cached_target(info, str(kept)) is not None:
                 return kept.read_bytes()
             if info.length > _LARGEST_TARGET:
@@ -88,6 +90,17 @@ class Repository:
             kept.parent.mkdir(exist_ok=True)
             write_whole(kept, content)
             return content
+
+    def forget_the_rest(self) -> None:
+        """Remove documents from the cache that nobody has asked for, as of releases of before.
+
+        Raises:
+            OSError: one can't be removed.
+        """
+        folder = self._cache / "targets"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in self._asked:
+                path.unlink()
 
     def _check_expiry(self, role: str) -> None:
         signed = Metadata[Any].from_file(str(self._cache / f"{role}.json")).signed
@@ -135,11 +148,11 @@ def forget(home: Path) -> None:
 
 
 def signed_at_most(moment: datetime, repository: Repository) -> int:
-    """A floor for time from a signed time: never later than the timestamp's expiry.
+    """A floor for time from a signed time: always before the timestamp's expiry.
 
     A head office whose clock was years ahead for a day must not stop its kiosks for years.
     """
-    return int(min(moment, repository.expires).timestamp())
+    return int(min(moment, repository.expires - timedelta(seconds=1)).timestamp())
 
 
 def _check_floors(home: Path, repository: Repository, floors: Mapping[str, int]) -> None:
@@ -252,7 +265,7 @@ def _sorted(now: datetime, cache: Path, trouble: str | None = None) -> Iterator[
     except exceptions.ExpiredMetadataError as error:
         raise TrustError(
             f"the repository is stale: {_name(error)} has expired (it is {now:%Y-%m-%d %H:%M}Z "
-            f"here){clock}; head office signs it anew by: c2rec-export refresh"
+            f"here){clock}; head office signs it anew by: c2rec-export resign"
         ) from error
     except exceptions.BadVersionNumberError as error:
         raise TrustError(

@@ -13,11 +13,15 @@ import click
 
 from c2rec.runtime.errors import C2RecError
 from c2rec.store_kiosk.commands.bench import bench
+from c2rec.store_kiosk.commands.doctor import doctor
+from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.erase import erase
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
 from c2rec.store_kiosk.commands.recommend import recommend
+from c2rec.store_kiosk.commands.rollback import rollback
 from c2rec.store_kiosk.commands.status import status
+from c2rec.store_kiosk.commands.sync import sync
 from c2rec.store_kiosk.render import plain
 
 
@@ -63,9 +67,13 @@ def main(ctx: click.Context, home: Path) -> None:
 
 
 for command in (
+    enrol,
+    sync,
     install,
     recommend,
     status,
+    doctor,
+    rollback,
     bench,
     erase,
 ):

@@ -1,1 +1,1 @@
-"""Faults of ``docs/reliability.md``, injected for real."""
+"""Each fault of docs/reliability.md, injected for real."""
