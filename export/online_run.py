@@ -1,8 +1,10 @@
-"""Online lists of a run's own model: the first items of everybody's online ranking.
+"""Online lists of a run's own model: the first items of everybody's ranking, by all that is known.
 
-Nothing is left out of a list but what was bought online: the kiosk leaves out what it must.
+Nothing is left out of a list but what was bought in its channel: the kiosk leaves out what it must.
 Purchases newer than the run's data are taken into the histories, so that yesterday's basket online
-is known in the store today; the model itself stays as it was trained, and so its space.
+is known in the store today; the model itself stays as it was trained, and so its space. Lists for
+the store rank what is bought there: with those for online, the store's ranking became worse
+(``docs/experiments.md``).
 """
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from c2rec.runtime.errors import PublishError
 from c2rec.runtime.manifest import ChannelCalibration
 from c2rec.runtime.online_documents import LONGEST_LIST
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import slices
@@ -38,14 +40,16 @@ def lists_of_run(
     *,
     top: int = TOP,
     newer: Path | None = None,
+    channel: Channel = "offline",
     report: Callable[[str], None] = lambda _: None,
 ) -> MadeLists:
-    """Rank the catalogue online for every customer.
+    """Rank the catalogue for every customer.
 
     Args:
         run: a fitted run, with the history encoder where ``newer`` is given.
         top: items of a list, 1 to 1000.
         newer: a dataset of purchases since the run's data, of the same items; None for none.
+        channel: where the items of the lists are bought.
         report: called with what is being done.
 
     Raises:
@@ -55,6 +59,7 @@ def lists_of_run(
     if not 1 <= top <= LONGEST_LIST:
         raise PublishError(f"--top is {top}; allowed: 1 to {LONGEST_LIST}")
     data, since = _with_newer(run, newer)
+    here = CHANNELS.index(channel)
     customer_ids, purchases = customers_of(run, data)
     items = run.data.index.items
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=items)
@@ -65,19 +70,19 @@ def lists_of_run(
     for rows in slices(len(customer_ids), _AT_ONCE):
         report(f"ranking customers {rows.start:,} of {len(customer_ids):,}")
         batch = np.arange(rows.start, min(rows.stop, len(customer_ids)))
-        scores = ranker.scores(batch, _ONLINE)  # (b, items)
+        scores = ranker.scores(batch, here)  # (b, items)
         owned, owners = index.of(batch)
-        online = purchases.channels[owned] == _ONLINE
-        scores[owners[online], purchases.items[owned[online]]] = -np.inf
+        bought = purchases.channels[owned] == here
+        scores[owners[bought], purchases.items[owned[bought]]] = -np.inf
         best = top_k(scores, top)
         values = np.take_along_axis(scores, best, 1)  # (b, top)
         chosen[rows] = best
         # without a calibration the order alone is told: probability 0 says so
-        probabilities[rows] = 0 if calibrated is None else _chances(values, calibrated[_ONLINE])
+        probabilities[rows] = 0 if calibrated is None else _chances(values, calibrated[here])
         probabilities[rows][np.isneginf(values)] = -1
     return MadeLists(
         _lists(run, data, since, customer_ids, chosen, probabilities),
-        About(run.folder.resolve().name, space_of_run(run), _as_of(data)),
+        About(run.folder.resolve().name, space_of_run(run), channel, _as_of(data)),
     )
 
 

@@ -23,6 +23,7 @@ from c2rec.runtime.online_documents import (
     scores_index_json,
 )
 from c2rec.runtime.online_shards import encode_scores
+from c2rec.runtime.records import Channel
 from c2rec.runtime.sealed import seal
 
 TARGET = "scores/index.json"
@@ -53,6 +54,7 @@ class About:
 
     model: str
     space: str | None
+    channel: Channel
     as_of: datetime
     half_life_hours: float = HALF_LIFE_HOURS
     ttl_hours: float = TTL_HOURS
@@ -111,6 +113,7 @@ def publish_scores(
         seq=seq,
         model=about.model,
         space=about.space,
+        channel=about.channel,
         as_of=about.as_of,
         issued_at=datetime.now(UTC).replace(microsecond=0),
         half_life_hours=about.half_life_hours,

@@ -3,10 +3,11 @@
 Raw scores of two models are never added: they have no common unit.
 
 ``blend``
-    The release's own model made the online scores, and both sides are calibrated: log-odds that the
-    customer buys the item in the channel asked for, l_v, and online, o_v. With the weight w of
-    online scores of this age, an item has (1 - w) l_v + w o_v. An item that the list doesn't have
-    takes for o_v the least of the list, for its own is no greater.
+    The release's own model made the online scores, for the channel asked for, and both sides are
+    calibrated: log-odds that the customer buys the item there, l_v by what the release knows, o_v
+    by what is known online. With the weight w of online scores of this age, an item has
+    (1 - w) l_v + w o_v. An item that the list doesn't have takes for o_v the least of the list,
+    for its own is no greater.
 ``rank-fusion``
     Otherwise: weighted reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009). An item
     has 1 / (60 + r_v) + w / (60 + q_v), where r_v is its place in the offline ranking, of which
@@ -40,10 +41,12 @@ from c2rec.runtime.online_documents import OnlineScores
 
 RANK_CONSTANT = 60
 """k of the paper."""
-BLEND_WEIGHT = 0.3
+BLEND_WEIGHT = 0.5
 """w₀ of ``blend``, in 0..1."""
-FUSION_WEIGHT = 1.0
-"""w₀ of ``rank-fusion``."""
+FUSION_WEIGHT = 0.3
+"""w₀ of ``rank-fusion`` beside the release's model."""
+STRANGER_WEIGHT = 1.0
+"""w₀ of ``rank-fusion`` beside what sells, where the model has nothing to go by."""
 _LEAST = 1e-9
 """Probabilities are kept so far from 0 and 1, for log-odds."""
 

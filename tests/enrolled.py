@@ -12,6 +12,7 @@ from c2rec.export.signed import open_repository
 from c2rec.runtime.events import Event, EventItem
 from c2rec.runtime.identity import Identity, identity_path, pseudonym
 from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.records import Channel
 from c2rec.runtime.settings import SETTINGS, Settings
 from c2rec.runtime.sync import sync
 from c2rec.runtime.trust import ROOT
@@ -101,12 +102,13 @@ def publish_lists(
     lists: OnlineLists,
     *,
     space: str | None = None,
+    channel: Channel = "offline",
     as_of: datetime = AS_OF,
     half_life_hours: float = 24,
     ttl_hours: float = 72,
 ) -> int:
     """Publish online scores, and tell their seq."""
-    about = About("test", space, as_of, half_life_hours, ttl_hours)
+    about = About("test", space, channel, as_of, half_life_hours, ttl_hours)
     with open_repository(head.repo, head.keys) as repository:
         done = publish_scores(repository, head.keys, MadeLists(lists, about))
         repository.commit()

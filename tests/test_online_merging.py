@@ -13,7 +13,7 @@ from c2rec.runtime.online_documents import OnlineScores
 from c2rec.runtime.ranking import top_k
 
 AS_OF = datetime(2026, 1, 5, 8, tzinfo=UTC)
-SCORES = OnlineScores(1, "test", None, AS_OF, AS_OF, 12.0, 48.0, ())
+SCORES = OnlineScores(1, "test", None, "online", AS_OF, AS_OF, 12.0, 48.0, ())
 CALIBRATION = ChannelCalibration(0.7, -3.0)
 
 

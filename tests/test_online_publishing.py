@@ -25,6 +25,7 @@ from c2rec.runtime.errors import DataError, PublishError
 from c2rec.runtime.manifest import parse_manifest
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.sync import sync
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
@@ -182,21 +183,22 @@ def newer_data(run: Run, folder: Path) -> tuple[Path, str, str]:
 
 
 @pytest.mark.parametrize("kind", ["run", "table_run"])
-def test_a_run_lists_what_its_model_ranks_first_online(
-    kind: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_run_lists_what_its_model_ranks_first(
+    kind: str, channel: Channel, request: pytest.FixtureRequest
 ) -> None:
     run: Run = request.getfixturevalue(kind)
-    made = lists_of_run(run, top=7)
+    made, here = lists_of_run(run, top=7, channel=channel), CHANNELS.index(channel)
     items, ids = run.data.index.items, run.data.split.vocabulary.item_ids
     customers, purchases = all_history(run.data.dataset, ids)
     index = PurchaseIndex(purchases, customers=len(customers), items=items)
     known = index if kind == "run" else run.data.index
     for row in range(0, len(made.lists.customer_ids), 40):
         customer = made.lists.customer_ids[row]
-        scores = ModelRanker(run.model, known).scores(np.array([row]), 1)
+        scores = ModelRanker(run.model, known).scores(np.array([row]), here)
         owned, _ = index.of(np.array([customers.index(customer)]))
-        online = purchases.items[owned[purchases.channels[owned] == 1]]
-        scores[0, online] = -np.inf
+        bought = purchases.items[owned[purchases.channels[owned] == here]]
+        scores[0, bought] = -np.inf
         expected = [ids[each] for each in top_k(scores, 7)[0].tolist()]
         assert [item for item, _ in listed(made.lists, customer)] == expected
 
@@ -216,7 +218,8 @@ def test_a_new_purchase_online_is_told_and_changes_the_list(run: Run, tmp_path: 
     bought = after.lists.bought_items[slice(*after.lists.bought_offsets[row : row + 2])]
     assert item in [after.lists.item_ids[each] for each in bought]
     assert listed(after.lists, customer) != listed(before.lists, customer)
-    assert item not in [each for each, _ in listed(after.lists, customer)]
+    for_online = lists_of_run(run, top=20, newer=newer, channel="online").lists
+    assert item not in [each for each, _ in listed(for_online, customer)]
     assert after.about.as_of > before.about.as_of
     assert after.about.space == before.about.space
 

@@ -51,6 +51,7 @@ def document(**changes: object) -> OnlineScores:
         seq=7,
         model="m",
         space=None,
+        channel="offline",
         as_of=AS_OF,
         issued_at=AS_OF,
         half_life_hours=24,
@@ -69,6 +70,7 @@ def test_a_document_comes_back_as_written() -> None:
     ("field", "value", "said"),
     [
         ("seq", 0, "whole number from 1"),
+        ("channel", "store", "offline or online"),
         ("space", "short", "64 lower-case hex digits"),
         ("as_of", "2999-01-01T00:00:00Z", "up to issued_at"),
         ("half_life_hours", 0, "a number from 0.01"),
@@ -251,9 +253,10 @@ def manifest_of(release: Release) -> Manifest:
 def online(kiosk: Kiosk, **options: object) -> Recommender:
     """Publish a list for one customer, sync, and open what answers."""
     space = options.pop("space", None)
-    hours = {name: options.pop(name) for name in ("ttl_hours", "as_of") if name in options}
+    names = ("ttl_hours", "as_of", "channel")
+    said = {name: options.pop(name) for name in names if name in options}
     lists = lists_for([CUSTOMER], items=LIST, probabilities=CHANCES, **options)  # type: ignore[arg-type]
-    publish_lists(kiosk.head, lists, space=space, **hours)  # type: ignore[arg-type]
+    publish_lists(kiosk.head, lists, space=space, **said)  # type: ignore[arg-type]
     assert sync(kiosk.home).warnings == []
     return Recommender.open(kiosk.home)
 
@@ -308,6 +311,14 @@ def test_scores_of_the_same_model_are_blended(kiosk: Kiosk, k: int) -> None:
     assert (answer.path, answer.tier) == ("blend", "personal")
     assert [item.item_id for item in answer.items] == names(kiosk, expected.rows)
     np.testing.assert_allclose([i.score for i in answer.items], expected.values, atol=1e-3)
+
+
+def test_scores_of_the_same_model_for_another_channel_are_joined_by_rank(kiosk: Kiosk) -> None:
+    space = kiosk.head.releases[0].manifest.space
+    recommender = online(kiosk, space=space, channel="online")
+    assert recommender.recommend(CUSTOMER).path == "rank-fusion"
+    assert recommender.recommend(CUSTOMER, channel="online").path == "blend"
+    recommender.close()
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 40])
@@ -378,14 +389,17 @@ def test_what_may_not_be_shown_is_not_shown_though_the_list_has_it(kiosk: Kiosk)
 
 
 def test_the_reason_says_which_items_the_list_has_brought(kiosk: Kiosk) -> None:
-    recommender = online(kiosk)
+    order, _ = offline_order(kiosk)
+    items = names(kiosk, order[[-1, 1]])  # the last one in the store, and the second
+    lists = lists_for([CUSTOMER], items=items, probabilities=[0.999, 0.9])
+    publish_lists(kiosk.head, lists, space=kiosk.head.releases[0].manifest.space)
+    sync(kiosk.home)
+    recommender = Recommender.open(kiosk.home)
     answer = recommender.recommend(CUSTOMER, k=3)
     recommender.close()
-    order, _ = offline_order(kiosk)
-    first = names(kiosk, order[:3])
-    for item in answer.items:
-        assert (item.reason == ONLINE) == (item.item_id not in first)
-    assert any(item.reason == ONLINE for item in answer.items), "or the test shows nothing"
+    reasons = {item.item_id: item.reason for item in answer.items}
+    assert reasons[items[0]] == ONLINE
+    assert ONLINE not in {reasons[name] for name in reasons if name != items[0]}
 
 
 def test_the_same_request_at_the_same_time_has_the_same_answer(kiosk: Kiosk) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from c2rec.export.commands.options import REPO, keys_options, open_keys
+from c2rec.runtime.records import CHANNELS
 from c2rec.train.commands.options import FILE, FOLDER, JSON, Finite, NonEmptyPath
 
 if TYPE_CHECKING:
     from c2rec.export.online_scores import MadeLists
+    from c2rec.runtime.records import Channel
 
 _HOURS = Finite(0.01, 24 * 366)
 
@@ -24,6 +26,11 @@ _HOURS = Finite(0.01, 24 * 366)
 @keys_options
 @click.option("--data", type=FOLDER, help="Where the run's dataset is now, if it moved.")
 @click.option("--newer", type=FOLDER, help="Dataset of purchases since the run's data.")
+@click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    help="With RUN: where the lists' items are bought; default: offline, in the store.",
+)
 @click.option("--bought", type=FILE, help="With FILE: what was bought online of late.")
 @click.option("--stores", type=FOLDER, help="With FILE: a bundle that knows customers' stores.")
 @click.option("--model", help="With FILE: what made the lists, for people to read.")
@@ -43,6 +50,7 @@ def online_scores(
     passphrase_file: Path | None,
     data: Path | None,
     newer: Path | None,
+    channel: "Channel | None",
     bought: Path | None,
     stores: Path | None,
     model: str | None,
@@ -52,11 +60,11 @@ def online_scores(
     ttl: float,
     as_json: bool,
 ) -> None:
-    """Publish what the web shop would show each customer, for stores to take into account.
+    """Publish what is known online of each customer, for stores to take into account.
 
-    From a RUN, whose model ranks online what a store's kiosk ranks offline; or from a FILE, Parquet
-    or CSV, that another online platform wrote: customer_id, item_id, rank or probability, and
-    optionally store_id and as_of.
+    From a RUN, whose model ranks what the customer may buy in the store, knowing what they bought
+    since the release; or from a FILE, Parquet or CSV, that another online platform wrote:
+    customer_id, item_id, rank or probability, and optionally store_id and as_of.
     """
     from c2rec.export.online_run import lists_of_run
     from c2rec.export.online_scores import publish_scores
@@ -74,10 +82,11 @@ def online_scores(
             load_run(source, data),
             top=top,
             newer=newer,
+            channel=channel or CHANNELS[0],
             report=report,
         )
     else:
-        _refuse({"--data": data, "--newer": newer}, "a RUN")
+        _refuse({"--data": data, "--newer": newer, "--channel": channel}, "a RUN")
         made = _of_table(source, bought, stores, model, as_of, top)
     about = replace(made.about, half_life_hours=half_life, ttl_hours=ttl)
     made = replace(made, about=about)
@@ -112,7 +121,9 @@ def _of_table(
     when = table.as_of if as_of is None else as_of.replace(tzinfo=UTC)
     if when is None:
         raise click.UsageError(f"{file} has no column as_of; say it with --as-of")
-    return MadeLists(table.lists, About(model or file.name, None, when.replace(microsecond=0)))
+    return MadeLists(
+        table.lists, About(model or file.name, None, CHANNELS[1], when.replace(microsecond=0))
+    )
 
 
 def _refuse(options: Mapping[str, object], needed: str) -> None:
