@@ -26,8 +26,9 @@ from c2rec.runtime.online_documents import (
     parse_scores_index,
     scores_index_json,
 )
+from c2rec.runtime.online_file import ScoresFile
 from c2rec.runtime.online_shards import ScoresShard, decode_scores, encode_scores
-from c2rec.runtime.online_store import ScoresFile, build_scores
+from c2rec.runtime.online_store import build_scores
 from c2rec.runtime.reasons import ONLINE
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.state import read_tables
