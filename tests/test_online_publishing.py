@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import time_machine
 from click.testing import CliRunner
 
 from c2rec.export.bundle import calibration, space_of_run, stores_of, write_bundle
 from c2rec.export.cli import cli
+from c2rec.export.garbage import collect_garbage
 from c2rec.export.keys import Keys, make_keys
 from c2rec.export.online_lists import OnlineLists
 from c2rec.export.online_run import lists_of_run
@@ -35,7 +37,7 @@ from c2rec.train.run import Run
 from c2rec.train.split import all_history
 from tests.enrolled import enrol, lists_for, publish_lists
 from tests.release import make_release
-from tests.repositories import Head
+from tests.repositories import Head, make_head
 from tests.test_export import fitted
 
 ROWS = [("b", "x", 2, 0.2), ("b", "y", 1, 0.4), ("a", "x", 1, 0.3)]
@@ -316,6 +318,20 @@ def test_a_store_with_many_customers_gets_shards_of_the_right_size(tmp_path: Pat
     assert sync(kiosk.home).warnings == []
     recommender = Recommender.open(kiosk.home)
     assert all(recommender.recommend(v).path == "rank-fusion" for v in everybody[::5000])
+    recommender.close()
+
+
+def test_garbage_is_collected_around_online_scores(tmp_path: Path) -> None:
+    head = make_head(tmp_path)
+    for _ in range(2):
+        publish_lists(head, lists_for(["c000004"]))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with time_machine.travel(tomorrow), open_repository(head.repo, head.keys) as opened:
+        assert collect_garbage(opened, grace_days=0).files > 0
+    kiosk = enrol(head, tmp_path / "home")
+    assert sync(kiosk.home).warnings == []
+    recommender = Recommender.open(kiosk.home)
+    assert recommender.recommend("c000004").path == "rank-fusion"
     recommender.close()
 
 
