@@ -20,8 +20,9 @@ The weight of a list of age a is w₀ 2^(-a / half-life), and 0 once a exceeds t
 Why k + L offline items are enough
 ----------------------------------
 Let L be how many items of the online list may be shown. Both formulas give an item outside the
-list a value that never grows along the offline ranking: (1 - w) l_v + w · constant with w ≤ 1 and a
-calibration that rises with the score, or 1 / (60 + r_v). So such items keep their offline order,
+list a value that never grows along the offline ranking, rounding included, for a rounded product
+or sum never falls where an operand rises: (1 - w) l_v + w · constant with w ≤ 1 and a calibration
+that rises with the score, or 1 / (60 + r_v). So such items keep their offline order,
 and among the k best of the merged ranking are only the first k of them. At most L items of the
 offline ranking are in the list, so the first k + L of it hold these k, or everything that may be
 shown. The items of the list are candidates by themselves: those outside the first k + L are
@@ -149,8 +150,6 @@ def _merge(rows: _Rows, values: _Floats, listed: _Rows, listed_values: _Floats, 
     """Merge a ranking, which keeps its order, with items in any order."""
     order = np.lexsort((listed, -listed_values))
     listed, listed_values = listed[order], listed_values[order]
-    # Rounding must not make an item outside the list better than the one before it.
-    values = np.minimum.accumulate(values) if len(values) else values
     chosen: list[tuple[int, float]] = []
     i = j = 0
     while len(chosen) < k and (i < len(rows) or j < len(listed)):

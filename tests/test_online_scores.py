@@ -335,6 +335,16 @@ def test_scores_of_another_model_are_joined_by_rank(kiosk: Kiosk, k: int) -> Non
     assert [item.item_id for item in answer.items] == names(kiosk, expected.rows)
 
 
+def test_an_item_just_below_the_answer_rises_when_both_sides_have_it(kiosk: Kiosk) -> None:
+    order, _ = offline_order(kiosk)
+    publish_lists(kiosk.head, lists_for([CUSTOMER], items=names(kiosk, order[[1, 2]])))
+    sync(kiosk.home)
+    recommender = Recommender.open(kiosk.home)
+    (item,) = recommender.recommend(CUSTOMER, k=1).items
+    recommender.close()
+    assert item.item_id == names(kiosk, order)[1]
+
+
 def test_old_scores_count_for_nothing_and_their_age_is_told(kiosk: Kiosk) -> None:
     recommender = online(kiosk, ttl_hours=2.0, as_of=AS_OF - timedelta(hours=4))
     answer = recommender.recommend(CUSTOMER)

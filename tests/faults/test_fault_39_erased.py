@@ -257,7 +257,7 @@ def steps(first: int = 0) -> Iterator[int]:
 def test_cut_at_any_step_the_kiosk_serves_and_the_same_command_ends_it(
     made: Kiosk, tmp_path: Path
 ) -> None:
-    patterns, ended = patterns_of(made), False
+    patterns, ended, step = patterns_of(made), False, 0
     for step in steps():
         home, receipt = tmp_path / f"home-{step}", tmp_path / f"receipt-{step}.json"
         shutil.copytree(made.home, home)
