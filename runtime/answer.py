@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from c2rec.runtime.records import Channel, Tier
+from c2rec.runtime.records import AnswerPath, Channel, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,9 @@ class RecommendedItem:
     name: str
     """What to show a person; the item id where the release has no name."""
     score: float
-    """The model's score in the tiers personal and basket, units sold in store-popular,
-    each counting less with its age, else 0."""
+    """What the item is ranked by. On the path offline the model's score in the tiers personal and
+    basket, units sold in store-popular, each counting less with its age, else 0; on the path
+    blend log-odds, on rank-fusion the sum of reciprocal places (``online.py``)."""
     reason: str
     attention: Attention
 
@@ -43,3 +44,10 @@ class Answer:
     unknown_items: tuple[str, ...]
     """Items of the basket that the release doesn't know; they took no part."""
     elapsed_ms: float
+    path: AnswerPath = "offline"
+    """How the customer's online scores went in."""
+    online_as_of: str | None = None
+    """Up to when they know what was done online: UTC, as in ``2026-01-31T09:30:00Z``. None where
+    the customer has none."""
+    online_age_s: int | None = None
+    """Seconds since then."""

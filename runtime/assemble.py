@@ -17,13 +17,13 @@ from c2rec.runtime.disk import (
 )
 from c2rec.runtime.documents import BlobRef, PublishedRelease
 from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob, take_pieces
-from c2rec.runtime.erased import is_erased
 from c2rec.runtime.errors import HomeError, ReleaseError
 from c2rec.runtime.flip import check_space, put_in_service
 from c2rec.runtime.generation import Part, make_filler, plan, stores_of
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.source import Source
 from c2rec.runtime.state import State, changing_state, mark_bad
+from c2rec.runtime.tombstones import read_tombstones
 from c2rec.runtime.whole import whole_cache
 
 
@@ -79,7 +79,7 @@ def install_release(
                 parts,
                 identity,
                 installed=installed,
-                gone=is_erased(home),
+                gone=read_tombstones(home, identity).covers,
                 fetch=lambda blob, what: fetch_blobs(source, home, [(blob, what)]),
                 report=report,
             )

@@ -48,6 +48,7 @@ def build_cache(
     *,
     fill: Callable[[sqlite3.Connection], None] | None = None,
     about: Mapping[str, str] | None = None,
+    gone: Callable[[str], bool] = lambda _: False,
     report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write a cache: the SQLite file, and the item side beside it.
@@ -59,6 +60,7 @@ def build_cache(
         fill: writes the rows of ``customers`` and ``shards``; None: the bundle's own customers,
             under their plain ids.
         about: what the table ``about`` says beyond whose ids the customers have.
+        gone: whether one of the bundle's own customers, by plain id, is erased.
         report: called with what is being done.
 
     Raises:
@@ -97,7 +99,8 @@ def build_cache(
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", _item_rows(bundle))
             report("storing customers")
             if fill is None:
-                connection.executemany(INSERT_CUSTOMER, _customer_rows(bundle))
+                rows = (row for row in _customer_rows(bundle) if not gone(row[0]))
+                connection.executemany(INSERT_CUSTOMER, rows)
             else:
                 fill(connection)
 

@@ -70,9 +70,7 @@ class Cache:
         with self._reading():
             if not path.is_file():
                 raise FileNotFoundError(2, "the file is missing")
-            # immutable: no lock, no journal, and it can lie on a read-only file system
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._db = sqlite3.connect(uri, uri=True)
+            self._db = self._connect(path)
             try:
                 self._manifest_json = self._one("SELECT json FROM manifest")
                 self._items_file = self._open_items()
@@ -89,6 +87,29 @@ class Cache:
         """Close the files."""
         self._items_file.close()
         self._db.close()
+
+    def reopen(self, path: Path) -> None:
+        """Read on from another file with the same release, from which customers were erased.
+
+        Until it returns, the old file is read, though it be deleted.
+        """
+        with self._reading():
+            new = self._connect(path)
+            try:
+                (text,) = new.execute("SELECT json FROM manifest").fetchone() or ("",)
+                if text != self._manifest_json:
+                    raise ValueError("it holds another release than before")
+            except BaseException:
+                new.close()
+                raise
+            self._db.close()
+            self.path, self._db = path, new
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        # immutable: no lock, no journal, and it can lie on a read-only file system
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(uri, uri=True)
 
     def manifest(self) -> Manifest:
         """The release's manifest."""

@@ -127,7 +127,7 @@ class PublishedRelease:
 
     def index_of(self, store: str) -> BlobRef:
         """The index that has a store's entry."""
-        return self.indexes[index_number(store, len(self.indexes))]
+        return pick(self.indexes, store)
 
     def to_json(self) -> str:
         """Write the document."""
@@ -165,14 +165,14 @@ def parse_release(content: bytes, seq: int) -> PublishedRelease:
     expected = {name for name in TRAVELLING if name in manifest.files}
     if set(listed.names()) != expected:
         raise fields.refused("files", f"exactly {', '.join(sorted(expected))}")
-    files = {name: _blobs(listed, name) for name in sorted(expected)}
+    files = {name: blob_refs(listed, name) for name in sorted(expected)}
     for name, blobs in files.items():
         total, said = sum(blob.bytes for blob in blobs), manifest.files[name].bytes
         if total != said:
             raise ReleaseError(
                 f"{fields.where}: the blobs of {name} have {total} bytes; {MANIFEST} says {said}"
             )
-    indexes = _blobs(fields, "indexes")
+    indexes = blob_refs(fields, "indexes")
     if not indexes:
         raise fields.refused("indexes", "at least one blob")
     return PublishedRelease(
@@ -183,7 +183,7 @@ def parse_release(content: bytes, seq: int) -> PublishedRelease:
         manifest=manifest,
         files=files,
         indexes=indexes,
-        visitors=None if fields.is_null("visitors") else _blobs(fields, "visitors"),
+        visitors=None if fields.is_null("visitors") else blob_refs(fields, "visitors"),
     )
 
 
@@ -281,19 +281,26 @@ def _shard(fields: Fields) -> ShardRef:
         buckets=buckets,
         rows=fields.integer("rows", 0, 10**9),
         content=fields.digest("content"),
-        blob=_blob(fields.object("blob")),
+        blob=blob_ref(fields.object("blob")),
         deltas=tuple(
-            DeltaRef(each.digest("base"), _blob(each.object("blob")))
+            DeltaRef(each.digest("base"), blob_ref(each.object("blob")))
             for each in fields.objects("deltas", longest=100)
         ),
     )
 
 
-def _blobs(fields: Fields, name: str) -> tuple[BlobRef, ...]:
-    return tuple(_blob(each) for each in fields.objects(name, longest=MOST_BUCKETS))
+def pick(indexes: Sequence[BlobRef], store: str) -> BlobRef:
+    """Choose, of a document's indexes, the one that has a store's entry."""
+    return indexes[index_number(store, len(indexes))]
 
 
-def _blob(fields: Fields) -> BlobRef:
+def blob_refs(fields: Fields, name: str) -> tuple[BlobRef, ...]:
+    """Read a list of blob references."""
+    return tuple(blob_ref(each) for each in fields.objects(name, longest=MOST_BUCKETS))
+
+
+def blob_ref(fields: Fields) -> BlobRef:
+    """Read a blob reference."""
     return BlobRef(fields.digest("sha256"), fields.integer("bytes", 1, LARGEST_BLOB))
 
 

@@ -16,7 +16,9 @@ from c2rec.runtime.disk import (
     sha256_of,
 )
 from c2rec.runtime.flip import check_space, put_in_service, remove_leftovers, remove_unused
+from c2rec.runtime.identity import find_identity
 from c2rec.runtime.state import State, find_state
+from c2rec.runtime.tombstones import read_tombstones
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def install(
     Raises:
         ReleaseError: the bundle is bad, or answers otherwise here than where it was made.
         HomeError: the home can't be written, is full, or another install is running.
+        IdentityError: the kiosk's identity is damaged, so that who is erased can't be told.
     """
     bundle = read_bundle(bundle_folder, report=report)
     release = bundle.manifest.release
@@ -60,7 +63,8 @@ def install(
                 remove_unused(home)
                 # ids have an index, pages have gaps
                 check_space(home, bundle.manifest.bytes * 3 // 2, f"release {release}")
-                build_cache(bundle, unfinished, report=report)
+                gone = read_tombstones(home, find_identity(home)).covers
+                build_cache(bundle, unfinished, gone=gone, report=report)
             state = put_in_service(home, unfinished, release=release, report=report)
         finally:
             remove_leftovers(home, unfinished)

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.records import CHANNELS
 
 EncoderName: TypeAlias = Literal["history", "table"]
 AttentionName: TypeAlias = Literal["softmax", "sigmoid"]
@@ -55,6 +56,14 @@ class Counts:
     """Rows of all customers' histories together."""
 
 
+class ChannelCalibration(NamedTuple):
+    """Makes probabilities of scores: sigmoid(slope * score + intercept)."""
+
+    slope: float
+    """Above 0: a greater score is a greater probability."""
+    intercept: float
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What manifest.json says; making one checks every field.
@@ -80,6 +89,8 @@ class Manifest:
     data_to: str
     """Last day of the data."""
     files: Mapping[str, ListedFile]
+    calibration: tuple[ChannelCalibration, ChannelCalibration] | None = None
+    """Offline and online; None where it is not known."""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -102,6 +113,9 @@ class Manifest:
             _check_day(field, day)
         if self.data_from > self.data_to:
             raise _refused("data.from", self.data_from, f"a day up to data.to, {self.data_to}")
+        for channel, each in zip(CHANNELS, self.calibration or (), strict=False):
+            _check_number(f"calibration.{channel}.slope", each.slope, 1e-6, 1e6)
+            _check_number(f"calibration.{channel}.intercept", each.intercept, -1e6, 1e6)
         for name, listed in self.files.items():
             _check_name("file name", name)
             _check_digest(f"files.{name}.sha256", listed.sha256)
@@ -141,6 +155,9 @@ class Manifest:
                 for name in sorted(files)
             },
         }
+        if self.calibration is not None:
+            pairs = zip(CHANNELS, self.calibration, strict=True)
+            document["calibration"] = {channel: each._asdict() for channel, each in pairs}
         return json.dumps(document, indent=2) + "\n"
 
 
@@ -190,7 +207,27 @@ def parse_manifest(text: str | bytes) -> Manifest:
             )
             for name, entry in listed.items()
         },
+        calibration=_parse_calibration(document),
         format=document["format"],
+    )
+
+
+def _parse_calibration(
+    document: Mapping[str, Any],
+) -> tuple[ChannelCalibration, ChannelCalibration] | None:
+    if document.get("calibration") is None:
+        return None
+    channels = _get_object(document, "calibration")
+    offline, online = (_get_object(channels, name, "calibration.") for name in CHANNELS)
+    return (
+        ChannelCalibration(
+            _get(offline, "slope", "calibration.offline."),
+            _get(offline, "intercept", "calibration.offline."),
+        ),
+        ChannelCalibration(
+            _get(online, "slope", "calibration.online."),
+            _get(online, "intercept", "calibration.online."),
+        ),
     )
 
 
@@ -230,6 +267,12 @@ def _check_int(field: str, value: object, low: int, high: int) -> None:
     # not isinstance: JSON's true is no count
     if type(value) is not int or not low <= value <= high:
         raise _refused(field, value, f"a whole number from {low} to {high}")
+
+
+def _check_number(field: str, value: object, low: float, high: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= cast(float, value) <= high:  # NaN is refused here
+        raise _refused(field, value, f"a number from {low:g} to {high:g}")
 
 
 def _check_name(field: str, value: object) -> None:

@@ -6,6 +6,8 @@ from c2rec.runtime.records import COMPONENTS, Channel, Component
 
 BASKET = "goes with what is in the basket"
 CATALOGUE = "from the catalogue"
+ONLINE = "recommended to you online"
+"""Where the item is in the answer because the online list has it."""
 
 POPULAR: dict[Channel, str] = {"offline": "popular in the store", "online": "popular online"}
 

@@ -13,61 +13,50 @@ store-popular
 catalogue
     The items in the order of their ids.
 
-What the customer bought in the requested channel, what is in the basket and what a filter keeps
-back are left out. Every tier ranks all the rest, so an answer is shorter than k only where fewer
-items are left at all.
+What the customer bought in the requested channel, what was bought online since the release, as
+far as online scores tell, what is in the basket and what a filter keeps back are left out. Every
+tier ranks all the rest, so an answer is shorter than k only where fewer items are left at all.
+
+Where the customer has fresh online scores, they are merged with what the tier ranks
+(``online.py``), and the answer says how.
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
+from c2rec.runtime.asked import NO_ROWS, Asked, Shown
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
+from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
-from c2rec.runtime.ranking import top_k
-from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
-from c2rec.runtime.records import CHANNELS, Channel, Tier
-from c2rec.runtime.state import Generation, State
+from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
+from c2rec.runtime.ranked import Chosen, Ranked, choose
+from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
+from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.state import Generation, State, read_state
+from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.trial import answered, begin, ended
+from c2rec.runtime.watch import Watch
 from c2rec.runtime.whole import whole_cache
-
-if TYPE_CHECKING:
-    from c2rec.runtime.engine import Engine, Filter
-    from c2rec.runtime.scorer import Encoder
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
-
-_Rows = npt.NDArray[np.int64]
-_NO_ROWS: _Rows = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """Which items may be shown; made by ``Recommender.shown``, for many requests."""
-
-    release: str
-    """Whose items they are."""
-    rows: npt.NDArray[np.bool_]
-    """bool (items,)"""
-    unknown: int
-    """Ids given that the release doesn't know."""
 
 
 class Recommender:
     """Answers from one release; use it in the thread that opened it.
 
-    Graphs and matrices are loaded when a tier first needs them, and kept.
+    Graphs and matrices are loaded when a tier first needs them, and kept. Opened from a home, it
+    follows what is done there: customers who are erased, and new online scores, count from the
+    next request on. A release that takes its place doesn't: see ``superseded``.
 
     Args:
         cache: an open release.
@@ -85,12 +74,15 @@ class Recommender:
         self._cache = cache
         self._trial: tuple[Path, str] | None = None  # home and generation, while on trial
         self._answered = False
+        self._home: Path | None = None
+        self._watch: Watch | None = None
+        self._generation: Generation | None = None  # in the home
+        self._online: OnlineSide | None = None
         self._popular_only = False  # the release is damaged: the model's answers could be anything
         self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
-        self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
-        self._filtered: tuple[Shown, Filter] | None = None  # the last one used
+        self._tiers = Tiers(cache, self.manifest)
         if cache.about("customers") == "pseudonyms":
             if identity is None:
                 self.warnings.append(
@@ -114,17 +106,22 @@ class Recommender:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
+        watch = Watch(home)  # before the state is read, so that no change is missed
         state, warning = begin(home)
         identity, trouble = _identity(home)
         try:
             recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
+            if read_state(home).active.name != state.active.name:
+                return cls.open(home, thorough=thorough)  # it was replaced in between
             # The active release is what an operator must repair: that error is told.
             recommender = cls._instead(home, state, identity, error, thorough=thorough)
         else:
             if state.trial is not None:
                 recommender._trial = home, state.active.name
         recommender.warnings += [each for each in (warning, trouble) if each]
+        recommender._home, recommender._watch = home, watch
+        recommender._open_online(home)
         return recommender
 
     @classmethod
@@ -158,16 +155,58 @@ class Recommender:
     ) -> "Recommender":
         cache = whole_cache(home, generation, thorough=thorough)
         try:
-            return cls(cache, identity=identity)
+            recommender = cls(cache, identity=identity)
         except BaseException:
             cache.close()
             raise
+        recommender._generation = generation
+        return recommender
 
     def close(self) -> None:
         """Close the release."""
         if self._trial is not None and not self._answered:
             ended(*self._trial)
+        if self._online is not None:
+            self._online.close()
         self._cache.close()
+
+    @property
+    def superseded(self) -> bool:
+        """Whether another release is the active one by now: open another Recommender then.
+
+        Raises:
+            HomeError: the state can't be read.
+        """
+        return self._home is not None and (
+            read_state(self._home).active.release != self.manifest.release
+        )
+
+    def _keep_up(self) -> None:
+        """Follow what was done in the home since the last request; costs a read of a few bytes."""
+        if self._home is None or self._watch is None or not self._watch.moved():
+            return
+        try:
+            state, mine = read_state(self._home), self._generation
+            for each in (state.active, state.previous):
+                if mine and each and (each.release, each.seq) == (mine.release, mine.seq):
+                    if each.name != mine.name:
+                        self._cache.reopen(generation_path(self._home, each.name))
+                        self._trial = self._trial and (self._home, each.name)
+                    self._generation = each
+        except HomeError as error:
+            self._warn(str(error))
+        self._open_online(self._home)
+
+    def _open_online(self, home: Path) -> None:
+        try:
+            self._online = open_online_side(home, self._online)
+        except (HomeError, IdentityError) as error:
+            self._online = None
+            self._warn(f"{error}; answering without online scores")
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def recommend(
         self,
@@ -177,6 +216,7 @@ class Recommender:
         k: int = 10,
         channel: Channel = "offline",
         shown: Shown | None = None,
+        at: datetime | None = None,
     ) -> Answer:
         """Recommend items.
 
@@ -186,6 +226,7 @@ class Recommender:
             k: how many items, 1 to 1000.
             channel: where the customer is.
             shown: which items may be shown; None for all.
+            at: when, UTC, which tells how old online scores are; None for now.
 
         Returns:
             An answer of min(k, items that are not left out) items.
@@ -204,37 +245,47 @@ class Recommender:
                 f"shown was made for release {shown.release}; allowed: one made for the release "
                 f"that answers, {self.manifest.release}"
             )
+        self._keep_up()
         rows: dict[str, int | None] = {}
-        left_out = _NO_ROWS
-        found = None
+        left_out = NO_ROWS
+        ranked, listed = None, None
         try:
             customer = None
             if customer_id is not None and not self._popular_only:
                 customer = self._customer(customer_id)
+                listed = self._listed(customer_id, at or datetime.now(UTC))
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
             known = [row for row in rows.values() if row is not None]
             left_out = in_basket = np.unique(np.array(known, np.int64))
             if customer is not None:
                 here = customer.history_channels == CHANNELS.index(channel)  # (n,)
                 left_out = np.union1d(in_basket, customer.history_items[here])
+            if listed is not None:
+                left_out = np.union1d(left_out, listed.bought)
+                listed = listed.only(left_out, shown)
+            asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
             if not self._popular_only:
-                found = self._modelled(customer, in_basket, left_out, k, channel, shown)
+                ranked = self._tiers.modelled(customer, in_basket, asked)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
-            warning = f"{error}; answering by popularity"
-            if warning not in self.warnings:
-                self.warnings.append(warning)
+            self._warn(f"{error}; answering by popularity")
+            listed = listed and listed.only(left_out, shown)
         else:
             self._count_good_answer()
-        tier, items = found or self._popular(left_out, k, channel, shown)
+        asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
+        ranked = ranked or self._tiers.popular(asked)
+        path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=tier,
+            tier=ranked.tier,
             release=self.manifest.release,
-            items=items,
+            items=self._items(ranked, chosen, channel),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
+            path=path,
+            online_as_of=None if listed is None else moment_text(listed.scores.as_of),
+            online_age_s=None if listed is None else listed.fresh.age_s,
         )
 
     def _customer(self, customer_id: str) -> Customer | None:
@@ -251,90 +302,39 @@ class Recommender:
         if self._trial is not None and not answered(*self._trial):
             self._trial = None
 
-    def _modelled(
-        self,
-        customer: Customer | None,
-        in_basket: _Rows,
-        left_out: _Rows,
-        k: int,
-        channel: Channel,
-        shown: Shown | None,
-    ) -> tuple[Tier, tuple[RecommendedItem, ...]] | None:
-        """Answer from the first tier that the model serves; None where it serves neither."""
-        if customer is not None and customer.has.any():
-            history = _history(customer, in_basket, channel)
-            if len(in_basket) and self._can_encode:
-                components, has = self._encode(history)
-            else:
-                components, has = customer.components[None], customer.has[None]
-            bought = [bool(flag) for flag in customer.has]
-            rows = history[0]
-            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
-                return "personal", found
-        elif len(in_basket) and self._can_encode:
-            history = _history(None, in_basket, channel)
-            components, has = self._encode(history)
-            rows, bought = history[0], [False] * 3
-            if found := self._scored(components, has, rows, bought, left_out, k, channel, shown):
-                return "basket", found
-        return None
-
-    def _scored(
-        self,
-        components: npt.NDArray[np.float32],
-        has: npt.NDArray[np.bool_],
-        history: _Rows,
-        bought: Sequence[bool],
-        left_out: _Rows,
-        k: int,
-        channel: Channel,
-        shown: Shown | None,
-    ) -> tuple[RecommendedItem, ...]:
-        """Rank by the model.
-
-        ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
-        without.
-        """
-        from c2rec.runtime.engine import Request
-
-        request = Request(components, has, CHANNELS.index(channel), history, left_out)
-        best = self._engine.top_k(request, k, only=self._filter(shown))
-        names = self._cache.item_names(best.rows.tolist())
-        found = []
-        rows = zip(names, best.scores.tolist(), best.attention.T.tolist(), strict=True)
-        for (item_id, name), score, alphas in rows:
-            reason = personal_reason(alphas, bought)
-            found.append(RecommendedItem(item_id, name, score, reason, Attention(*alphas)))
-        return tuple(found)
-
-    def _popular(
-        self, left_out: _Rows, k: int, channel: Channel, shown: Shown | None
-    ) -> tuple[Tier, tuple[RecommendedItem, ...]]:
-        sold = self._popularity[CHANNELS.index(channel)]  # (items,)
-        if shown is not None:
-            left_out = np.union1d(left_out, np.flatnonzero(~shown.rows))
-        best = _best(sold[None], left_out, -1, k)  # (<= k,)
-        tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
-        none = Attention(0.0, 0.0, 0.0)
-        names = self._cache.item_names(best.tolist())
-        return tier, tuple(
-            RecommendedItem(
-                item_id, name, float(sold[row]), POPULAR[channel] if sold[row] else CATALOGUE, none
+    def _listed(self, customer_id: str, now: datetime) -> Listed | None:
+        """The customer's online list, or None."""
+        if self._online is None:
+            return None
+        # What was bought on the last day of the data may be in it or not.
+        since = datetime.fromisoformat(self.manifest.data_to).replace(tzinfo=UTC)
+        try:
+            listed = self._online.listed(customer_id, self._cache, now, since)
+        except HomeError as error:
+            self._warn(f"{error}; answering without online scores")
+            return None
+        if listed is not None and now < self._online.floor:
+            self._warn(
+                f"this machine's clock says {moment_text(now)}, but it is "
+                f"{moment_text(self._online.floor)} at least; set the clock"
             )
-            for row, (item_id, name) in zip(best, names, strict=True)
-        )
+        return listed
 
-    def _encode(
-        self, history: tuple[_Rows, _Rows]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Encode a history: components (1, 3, d) and has (1, 3)."""
-        items, channels = history
-        ones = np.ones((1, len(items)), np.float32)
-        return self._encoder.encode(items[None], channels[None], ones)
-
-    @property
-    def _can_encode(self) -> bool:
-        return self.manifest.encoder == "history"
+    def _items(
+        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+    ) -> tuple[RecommendedItem, ...]:
+        names = self._cache.item_names([each.row for each in chosen])
+        sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
+        found = []
+        for (item_id, name), (row, value, alphas, by_list) in zip(names, chosen, strict=True):
+            if by_list:
+                reason = ONLINE
+            elif ranked.bought is not None:
+                reason = personal_reason(alphas, ranked.bought)
+            else:
+                reason = POPULAR[channel] if sold[row] else CATALOGUE
+            found.append(RecommendedItem(item_id, name, value, reason, Attention(*alphas)))
+        return tuple(found)
 
     def shown(self, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> Shown:
         """Prepare a filter, to be used for many requests: stock, an age limit, a category.
@@ -355,27 +355,6 @@ class Recommender:
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
 
-    def _filter(self, shown: Shown | None) -> "Filter | None":
-        if shown is None:
-            return None
-        if self._filtered is None or self._filtered[0] is not shown:
-            self._filtered = shown, self._engine.filter(shown.rows)
-        return self._filtered[1]
-
-    @cached_property
-    def _engine(self) -> "Engine":
-        # onnxruntime: only where a tier needs it
-        from c2rec.runtime.engine import Engine, fitting_arrays
-
-        with fitting_arrays():
-            return Engine(self._cache, attention=self.manifest.attention)
-
-    @cached_property
-    def _encoder(self) -> "Encoder":
-        from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
-
-        return Encoder(self._cache)
-
 
 def _identity(home: Path) -> tuple[Identity | None, str | None]:
     """The kiosk's identity, and a warning where it can't be read: a shopper is waiting."""
@@ -383,26 +362,3 @@ def _identity(home: Path) -> tuple[Identity | None, str | None]:
         return find_identity(home), None
     except IdentityError as error:
         return None, str(error)
-
-
-def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> tuple[_Rows, _Rows]:
-    """Items (length,) and channels (length,) of what was bought and what is in the basket."""
-    here = CHANNELS.index(channel)
-    items, channels = _NO_ROWS, _NO_ROWS
-    if customer is not None:
-        items = customer.history_items.astype(np.int64)
-        channels = customer.history_channels.astype(np.int64)
-    # A history holds an item once per channel, as it did in training.
-    new = np.setdiff1d(in_basket, items[channels == here])
-    return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
-
-
-def _best(values: npt.NDArray[np.float32], left_out: _Rows, least: float, k: int) -> _Rows:
-    """Columns of the k best of ``values`` (1, items), without those left out."""
-    ranked = values.copy()
-    ranked[:, left_out] = least
-    left = ranked.shape[1] - len(left_out)
-    if left == 0:
-        return _NO_ROWS
-    best: _Rows = top_k(ranked, min(k, left))[0]
-    return best

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 Channel: TypeAlias = Literal["offline", "online"]
 Component: TypeAlias = Literal["shared", "offline", "online"]
 Tier: TypeAlias = Literal["personal", "basket", "store-popular", "catalogue"]
+AnswerPath: TypeAlias = Literal["offline", "blend", "rank-fusion"]
+"""How online scores went into an answer: not at all, by log-odds, or by places."""
 
 CHANNELS: tuple[Channel, Channel] = ("offline", "online")
 """Channels in the order of every array's channel axis: 0 is the store, 1 the web shop."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from c2rec.runtime.disk import home_errors, install_command, sync_to_disk, write_whole
 from c2rec.runtime.errors import HomeError, NotInstalledError
 
-_COPIED = ("generations", "trial", "floors", "bad", "tombstones", "scores")
+_COPIED = ("generations", "trial", "floors", "bad", "tombstones", "salt", "scores")
 
 
 class Generation(NamedTuple):

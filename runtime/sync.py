@@ -23,10 +23,18 @@ from c2rec.runtime.documents import (
     wave_place,
 )
 from c2rec.runtime.download import keep_blobs
-from c2rec.runtime.erased import add_tombstones, erase_from_generations
-from c2rec.runtime.errors import C2RecError, HomeError, IdentityError, SyncError, TrustError
+from c2rec.runtime.erase import take_tombstones
+from c2rec.runtime.errors import (
+    C2RecError,
+    HomeError,
+    IdentityError,
+    ReleaseError,
+    SyncError,
+    TrustError,
+)
 from c2rec.runtime.flip import SPARE_BYTES, free_bytes, remove_leftovers, remove_unused
 from c2rec.runtime.identity import Identity, find_identity
+from c2rec.runtime.online_documents import parse_online_scores
 from c2rec.runtime.settings import Settings, read_settings
 from c2rec.runtime.source import Source, open_source
 from c2rec.runtime.state import (
@@ -38,10 +46,12 @@ from c2rec.runtime.state import (
     raise_floors,
     read_tables,
 )
+from c2rec.runtime.take_scores import take_scores
 from c2rec.runtime.trust import Repository, open_repository, signed_at_most
 from c2rec.runtime.whole import whole_cache
 
 TOMBSTONES = "tomb/tombstones.json"
+SCORES = "scores/index.json"
 
 
 @dataclass(slots=True)
@@ -138,7 +148,7 @@ def _sync(
         synced.warnings += repository.warnings
         ring = _ring(home, settings, repository)
         synced.seq = ring.seq
-        synced.erased = _take_tombstones(home, identity, repository, report)
+        synced.erased = _take_tombstones(home, identity, repository)
         state = find_state(home)
         synced.release = state.active.release if state else None
         synced.outcome = _decide(home, ring, identity, state)
@@ -146,6 +156,7 @@ def _sync(
             release = _release(repository, ring.seq)
             state = _install(home, release, identity, source, state, report)
             synced.release = state.active.release
+        synced.warnings += _take_scores(home, identity, source, repository, report)
         with home_errors(f"can't write to the home folder {home}"):
             if synced.outcome != "halted":  # a halt ends: what was fetched then is not lost
                 keep_blobs(home, ())
@@ -185,16 +196,31 @@ def _ring(home: Path, settings: Settings, repository: Repository) -> Ring:
     return ring
 
 
-def _take_tombstones(
-    home: Path, identity: Identity, repository: Repository, report: Callable[[str], None]
-) -> int:
+def _take_tombstones(home: Path, identity: Identity, repository: Repository) -> int:
     """Erase who asked for it, from what is installed too."""
     content = repository.target(TOMBSTONES)
-    ids = {each.hex() for each in parse_tombstones(content)} if content is not None else set()
-    new = add_tombstones(home, ids, origin="head office")
-    # also those of before: a sync may have been cut between the two steps
-    erase_from_generations(home, identity, report=report)
-    return new
+    return take_tombstones(home, parse_tombstones(content), identity) if content else 0
+
+
+def _take_scores(
+    home: Path,
+    identity: Identity,
+    source: Source,
+    repository: Repository,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Take online scores that are newer; where they can't be, the release serves all the same.
+
+    Returns:
+        Warnings: why they were not taken.
+    """
+    try:
+        content = repository.target(SCORES)
+        if content is not None:
+            take_scores(home, parse_online_scores(content), identity, source, report=report)
+    except (ReleaseError, SyncError) as error:
+        return [f"online scores were not taken: {error}"]
+    return []
 
 
 def _decide(home: Path, ring: Ring, identity: Identity, state: State | None) -> str:

@@ -9,6 +9,7 @@ import time_machine
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.documents import index_json, parse_index
+from c2rec.runtime.erase import take_tombstones
 from c2rec.runtime.errors import TrustError
 from c2rec.runtime.identity import EVERY_STORE
 from c2rec.store_kiosk.doctor import diagnose
@@ -141,10 +142,8 @@ def test_a_delta_that_leads_elsewhere_gives_way_to_the_whole_shard(
 
 def test_the_base_is_what_was_read_and_not_what_is_noted(place: Place) -> None:
     """A customer erased here: the installed shard is no longer what its index said."""
-    from c2rec.runtime.erased import add_tombstones
-
     (gone, *_) = sorted(customers_of(place))
-    add_tombstones(place.home, {gone}, origin="kiosk")
+    take_tombstones(place.home, frozenset([bytes.fromhex(gone)]), place.head.identity())
     assert place.sync().outcome == "up to date"
     assert gone not in customers_of(place)
     publish_changed(place)
