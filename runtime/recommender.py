@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -34,18 +34,28 @@ from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.asked import NO_ROWS, Asked, Shown
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
+from c2rec.runtime.errors import (
+    HomeError,
+    IdentityError,
+    ReleaseError,
+    RequestError,
+    SyncError,
+)
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
 from c2rec.runtime.ranked import Chosen, Ranked, choose
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import Generation, State, read_state
 from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import Watch
 from c2rec.runtime.whole import whole_cache
+
+if TYPE_CHECKING:
+    from c2rec.runtime.visit import Visitors
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
@@ -78,6 +88,7 @@ class Recommender:
         self._watch: Watch | None = None
         self._generation: Generation | None = None  # in the home
         self._online: OnlineSide | None = None
+        self._visitors: Visitors | None = None
         self._popular_only = False  # the release is damaged: the model's answers could be anything
         self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
@@ -92,7 +103,9 @@ class Recommender:
             self._customer_key = b"" if identity is None else identity.customer_key
 
     @classmethod
-    def open(cls, home: Path, *, thorough: bool = False) -> "Recommender":
+    def open(
+        cls, home: Path, *, thorough: bool = False, visitors: bool | None = None
+    ) -> "Recommender":
         """Open the active release of a home or, where it is damaged, the previous one.
 
         While the active release is on trial, this counts as a start, see ``trial.py``.
@@ -101,6 +114,8 @@ class Recommender:
             home: the home folder.
             thorough: read every byte of the release first, as a process does that is going to
                 serve; else what was found whole before, and has not been written to, is believed.
+            visitors: look a customer whom the release doesn't know up in the repository, see
+                ``visit.py``; None: as the kiosk's settings say.
 
         Raises:
             NotInstalledError: no release has been installed.
@@ -113,7 +128,9 @@ class Recommender:
             recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
             if read_state(home).active.name != state.active.name:
-                return cls.open(home, thorough=thorough)  # it was replaced in between
+                return cls.open(
+                    home, thorough=thorough, visitors=visitors
+                )  # it was replaced in between
             # The active release is what an operator must repair: that error is told.
             recommender = cls._instead(home, state, identity, error, thorough=thorough)
         else:
@@ -122,6 +139,7 @@ class Recommender:
         recommender.warnings += [each for each in (warning, trouble) if each]
         recommender._home, recommender._watch = home, watch
         recommender._open_online(home)
+        recommender._open_visitors(home, identity, visitors)
         return recommender
 
     @classmethod
@@ -203,6 +221,18 @@ class Recommender:
         except (HomeError, IdentityError) as error:
             self._online = None
             self._warn(f"{error}; answering without online scores")
+
+    def _open_visitors(self, home: Path, identity: Identity | None, asked: bool | None) -> None:
+        if identity is None or not self._customer_key or asked is False:
+            return
+        try:
+            settings = find_settings(home)
+            if settings is not None and (asked or settings.visitors):
+                from c2rec.runtime.visit import Visitors  # with all that speaks HTTP
+
+                self._visitors = Visitors(home, settings, identity, self._cache)
+        except (HomeError, IdentityError) as error:
+            self._warn(f"{error}; answering without visitors")
 
     def _warn(self, warning: str) -> None:
         if warning not in self.warnings:
@@ -294,7 +324,13 @@ class Recommender:
             return self._cache.customer(customer_id)
         if not self._customer_key:
             return None  # no identity: nobody is known
-        return self._cache.customer(pseudonym(self._customer_key, customer_id).hex())
+        customer = self._cache.customer(pseudonym(self._customer_key, customer_id).hex())
+        if customer is None and self._visitors is not None:
+            try:
+                customer = self._visitors.find(customer_id)
+            except (SyncError, ReleaseError, HomeError, IdentityError) as error:
+                self._warn(f"{error}; answering visitors as anyone")
+        return customer
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""

@@ -41,6 +41,11 @@ _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_LIST,
     help="A file with the ids of items that may not be shown, one in a line.",
 )
+@click.option(
+    "--visitors/--no-visitors",
+    default=None,
+    help="Look up a customer whom this store doesn't know at head office; default: as set up.",
+)
 @JSON
 @click.pass_obj
 def recommend(
@@ -52,6 +57,7 @@ def recommend(
     channel: "Channel",
     only: Path | None,
     without: Path | None,
+    visitors: bool | None,
     as_json: bool,
 ) -> None:
     """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
@@ -60,7 +66,7 @@ def recommend(
     items = _split(basket)
     if customer is not None:  # bytes that are no text are nobody's id, and no JSON
         customer = customer.encode(errors="surrogateescape").decode(errors="replace")
-    recommender = Recommender.open(home)
+    recommender = Recommender.open(home, visitors=visitors)
     try:
         shown = None
         if only is not None or without is not None:
