@@ -181,7 +181,7 @@ def test_names_that_lead_elsewhere_and_huge_numbers_are_refused(
 
 def test_a_blob_that_never_ends_is_cut_at_its_length(fresh: Place) -> None:
     """A server that sends more than was signed fills no disk."""
-    (blob,) = fresh.head.release(2).files["items.safetensors"]
+    blob = fresh.head.release(2).files["items.safetensors"][-1]
     path = fresh.head.repo / "blob" / blob.sha256
     good = path.read_bytes()
     with path.open("ab") as file:
