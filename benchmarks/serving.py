@@ -63,6 +63,7 @@ def write_release(folder: Path, items: int, customers: int, size: int) -> None:
     for kind, count, row in (("items", items, _item), ("customers", customers, _customer)):
         lines = "".join(json.dumps(row(number)) + "\n" for number in range(count))
         (folder / f"{kind}.jsonl").write_text(lines)
+    (folder / "stores.jsonl").write_text('["all"]\n' * customers)
     graph = bare_scorer_graph()
     graph.graph.input.remove(graph.graph.input[0])
     weights = numpy_helper.from_array(source.array("channel_weights"), "channel_weights")
@@ -77,6 +78,7 @@ def write_release(folder: Path, items: int, customers: int, size: int) -> None:
         encoder="table",
         attention="softmax",
         embedding_size=size,
+        space="0" * 64,
         counts=Counts(items, customers, int(lengths.sum())),
         data_from="2026-01-01",
         data_to="2026-01-31",

@@ -17,25 +17,24 @@ import polars as pl
 import torch
 from safetensors.numpy import save
 
+from c2rec.export.golden import golden_tensors
 from c2rec.export.graph import encoder_graph, scorer_graph
+from c2rec.export.space import space_of
 from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.manifest import MANIFEST, Counts, ListedFile, Manifest
-from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
-from c2rec.runtime.tensors import GOLDEN_K, Array
-from c2rec.train.batches import PurchaseIndex, Rows
+from c2rec.runtime.tensors import Array
+from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import parse_blend
 from c2rec.train.files import write_bytes
-from c2rec.train.model import C2Rec, Histories
+from c2rec.train.model import C2Rec
 from c2rec.train.run import Run
 from c2rec.train.split import Purchases, all_history
 from c2rec.train.strangers import popularity
 
-GOLDEN_CUSTOMERS = 32
-"""At most so many customers are golden, spread evenly over all."""
-GOLDEN_HISTORY = 512
-"""A customer with a longer history is not golden: all are padded to the longest."""
+EVERY_STORE = "all"
+"""The one store of all customers, where the data names none."""
 _AT_ONCE = 1024
 """Customers encoded at a time."""
 
@@ -52,6 +51,8 @@ class Content:
     """Tensors of golden.safetensors."""
     item_rows: list[dict[str, str]]
     customer_ids: list[str]
+    stores: list[list[str]]
+    """For each customer, where they bought offline, ascending."""
     interactions: int
 
 
@@ -125,9 +126,7 @@ def collect(run: Run) -> Content:
         components, has = encode_all(model, known)
         if not np.isfinite(components).all():
             raise ReleaseError(f"{run.folder}: a customer's embedding is not finite")
-        chosen = _golden_customers(index)
-        histories = padded_histories(index, chosen)
-        golden = histories | _golden_answers(model, components[chosen], has[chosen], histories)
+        golden = golden_tensors(model, sold, components)
     customers: dict[str, Array] = {
         "components": components,
         "has": has.astype(np.uint8),
@@ -136,7 +135,8 @@ def collect(run: Run) -> Content:
         "history_channels": purchases.channels.astype(np.uint8),
     }
     rows = _item_rows(dataset.items, vocabulary.item_ids)
-    return Content(items, customers, golden, rows, customer_ids, len(purchases.items))
+    stores = _stores(dataset.transactions, customer_ids)
+    return Content(items, customers, golden, rows, customer_ids, stores, len(purchases.items))
 
 
 def attention_bias(model: C2Rec) -> torch.Tensor:
@@ -160,38 +160,6 @@ def encode_all(
     return components, has
 
 
-def padded_histories(index: PurchaseIndex, customers: Rows) -> dict[str, Array]:
-    """Lay histories out as ``encoder.onnx`` takes them, each padded to the longest."""
-    rows, owners = index.of(customers)
-    lengths = np.bincount(owners, minlength=len(customers))
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    shape = (len(customers), max(1, int(lengths.max())))
-    padded: dict[str, Array] = {
-        "history_items": np.zeros(shape, np.int64),
-        "history_channels": np.zeros(shape, np.int64),
-        "history_weights": np.zeros(shape, np.float32),
-    }
-    padded["history_items"][owners, place] = index.purchases.items[rows]
-    padded["history_channels"][owners, place] = index.purchases.channels[rows]
-    padded["history_weights"][owners, place] = 1
-    return padded
-
-
-def flat_histories(padded: dict[str, Array]) -> Histories:
-    """Turn padded histories back into the PyTorch model's input."""
-    present = padded["history_weights"] > 0  # (batch, length)
-    owners, _ = np.nonzero(present)
-    items, channels = padded["history_items"][present], padded["history_channels"][present]
-    bags = owners * len(CHANNELS) + channels
-    order = np.argsort(bags, kind="stable")
-    counts = np.bincount(bags, minlength=len(present) * len(CHANNELS))
-    return Histories(
-        customers=torch.arange(len(present)),
-        items=torch.from_numpy(items[order]),
-        counts=torch.from_numpy(counts.reshape(-1, len(CHANNELS))),
-    )
-
-
 def _only(
     customer_ids: list[str], purchases: Purchases, known: list[str]
 ) -> tuple[list[str], Purchases]:
@@ -209,14 +177,6 @@ def _only(
     )
 
 
-def _golden_customers(index: PurchaseIndex) -> Rows:
-    short = np.flatnonzero(np.diff(index.starts) <= GOLDEN_HISTORY)
-    if len(short) == 0:
-        raise ReleaseError(f"every customer has more than {GOLDEN_HISTORY} purchases")
-    spread = np.linspace(0, len(short) - 1, min(GOLDEN_CUSTOMERS, len(short)))
-    return short[np.unique(spread.astype(np.int64))]
-
-
 def _neighbour_rows(model: C2Rec) -> dict[str, Array]:
     if model.neighbours is None:  # a row that says nothing, so that one graph serves all
         return {
@@ -229,30 +189,16 @@ def _neighbour_rows(model: C2Rec) -> dict[str, Array]:
     }
 
 
-def _golden_answers(
-    model: C2Rec,
-    components: npt.NDArray[np.float32],
-    has: npt.NDArray[np.bool_],
-    histories: dict[str, Array],
-) -> dict[str, Array]:
-    items, scores, attention = [], [], []
-    flat = flat_histories(histories)
-    for channel in range(len(CHANNELS)):
-        attended, alpha = model.score(
-            torch.from_numpy(components), torch.from_numpy(has), channel, torch.arange(model.items)
-        )  # (g, items), (g, 3, items)
-        s = attended + model.neighbour_scores(flat, channel)  # (g, items)
-        top = top_k(s.numpy(), GOLDEN_K)  # (g, k)
-        items.append(top)
-        scores.append(np.take_along_axis(s.numpy(), top, 1))
-        attention.append(np.take_along_axis(alpha.numpy(), top[:, None], 2).transpose(0, 2, 1))
-    return {
-        "components": components,
-        "has": has.astype(np.uint8),
-        "top_items": np.stack(items).astype(np.int32),
-        "top_scores": np.stack(scores),
-        "top_attention": np.stack(attention),
-    }
+def _stores(transactions: pl.DataFrame, customer_ids: list[str]) -> list[list[str]]:
+    if transactions["store_id"].null_count() == transactions.height:
+        return [[EVERY_STORE]] * len(customer_ids)
+    bought = (
+        transactions.filter((pl.col("channel") == CHANNELS[0]) & pl.col("store_id").is_not_null())
+        .group_by("customer_id")
+        .agg(pl.col("store_id").unique())
+    )
+    found = {customer: sorted(stores) for customer, stores in bought.iter_rows()}
+    return [found.get(customer, []) for customer in customer_ids]
 
 
 def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str, str]]:
@@ -273,6 +219,7 @@ def _write(run: Run, content: Content, folder: Path) -> Manifest:
         "golden.safetensors": _tensors(content.golden),
         "items.jsonl": _json_lines(content.item_rows),
         "customers.jsonl": _json_lines(content.customer_ids),
+        "stores.jsonl": _json_lines(content.stores),
     }
     days = run.data.dataset.transactions["timestamp"].dt.date()
     first, last = str(days.min()), str(days.max())
@@ -292,6 +239,7 @@ def _write(run: Run, content: Content, folder: Path) -> Manifest:
         encoder=model.config.encoder,
         attention="sigmoid" if model.config.attention == "sigmoid" else "softmax",
         embedding_size=model.config.embedding_size,
+        space=space_of([row["item_id"] for row in content.item_rows], content.items, nameless),
         counts=Counts(model.items, len(content.customer_ids), content.interactions),
         data_from=first,
         data_to=last,

@@ -103,6 +103,8 @@ def _compare_content(bundle: Bundle, run: Run) -> None:
     ):
         if ids[0] != ids[1]:
             raise ReleaseError(f"the bundle's {kind} ids are not those of the run in {run.folder}")
+    if [list(each) for block in bundle.customers() for each in block.stores] != content.stores:
+        raise ReleaseError(f"stores.jsonl is not what the run in {run.folder} gives")
     for file, tensors in (
         ("items.safetensors", content.items),
         ("customers.safetensors", content.customers),

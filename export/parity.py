@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from c2rec.export.bundle import flat_histories
+from c2rec.export.golden import flat_histories
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.golden import ABSOLUTE, RELATIVE
 from c2rec.runtime.ranking import top_k

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.identity import NAME_LENGTH
 from c2rec.runtime.manifest import (
     MANIFEST,
     MANIFEST_BYTES,
@@ -27,7 +28,7 @@ from c2rec.runtime.manifest import (
 from c2rec.runtime.tensors import TensorFile, expected_tensors
 
 LINE_BYTES = 1 << 20
-"""A longer line of items.jsonl or customers.jsonl is refused."""
+"""A longer line of a .jsonl file is refused."""
 
 CUSTOMERS_AT_ONCE = 2048
 """Customers in memory at once while streaming."""
@@ -48,6 +49,8 @@ class CustomerBlock:
     """A run of customers: n ids, their embeddings and what they bought."""
 
     customer_ids: list[str]
+    stores: list[tuple[str, ...]]
+    """Where each bought offline, ascending."""
     components: npt.NDArray[np.float32]
     """(n, 3, d)"""
     has: npt.NDArray[np.uint8]
@@ -96,6 +99,7 @@ class Bundle:
     def customers(self) -> Iterator[CustomerBlock]:
         """All customers, ids ascending by code point, at most 2048 at once."""
         ids, total = self._customer_ids(), self.manifest.counts.customers
+        stores = self._stores()
         file = self.tensors("customers.safetensors")
         for first in range(0, total, CUSTOMERS_AT_ONCE):
             last = min(first + CUSTOMERS_AT_ONCE, total)
@@ -108,13 +112,15 @@ class Bundle:
             _check_distinct(customers + first, channels, items)
             yield CustomerBlock(
                 customer_ids=[next(ids) for _ in range(last - first)],
+                stores=[next(stores) for _ in range(last - first)],
                 components=file.rows("components", first, last),
                 has=file.rows("has", first, last),
                 offsets=offsets - start,
                 history_items=items,
                 history_channels=channels,
             )
-        next(ids, None)  # reads past the last row: a further one is refused there
+        for lines in (ids, stores):
+            next(lines, None)  # reads past the last row: a further one is refused there
 
     def _customer_ids(self) -> Iterator[str]:
         path, previous = self.folder / "customers.jsonl", ""
@@ -123,6 +129,21 @@ class Bundle:
                 raise ReleaseError(f"{where}: {shown(row)}; allowed: a JSON string")
             _check_id(where, previous, previous := row)
             yield row
+
+    def _stores(self) -> Iterator[tuple[str, ...]]:
+        path = self.folder / "stores.jsonl"
+        for where, row in _json_lines(path, self.manifest.counts.customers):
+            if not isinstance(row, list) or not all(isinstance(each, str) for each in row):
+                raise ReleaseError(f"{where}: {shown(row)}; allowed: a list of store ids, strings")
+            previous = ""
+            for store in row:
+                _check_id(where, previous, previous := store)
+                if len(store) > NAME_LENGTH or not store.isprintable():
+                    raise ReleaseError(
+                        f"{where}: store id {shown(store)}; allowed: 1 to {NAME_LENGTH} printable "
+                        "characters"
+                    )
+            yield tuple(row)
 
 
 def read_bundle(folder: Path, *, report: Callable[[str], None] = lambda _: None) -> Bundle:

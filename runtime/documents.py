@@ -127,8 +127,7 @@ class PublishedRelease:
 
     def index_of(self, store: str) -> BlobRef:
         """The index that has a store's entry."""
-        number = int.from_bytes(sha256(store.encode()).digest()[:8], "big")
-        return self.indexes[number % len(self.indexes)]
+        return self.indexes[index_number(store, len(self.indexes))]
 
     def to_json(self) -> str:
         """Write the document."""
@@ -145,6 +144,11 @@ class PublishedRelease:
             "visitors": None if visitors is None else _documents(visitors),
         }
         return json.dumps(document, indent=1) + "\n"
+
+
+def index_number(store: str, indexes: int) -> int:
+    """Which of a release's indexes has a store's entry."""
+    return int.from_bytes(sha256(store.encode()).digest()[:8], "big") % indexes
 
 
 def parse_release(content: bytes, seq: int) -> PublishedRelease:

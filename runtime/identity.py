@@ -16,6 +16,8 @@ from c2rec.runtime.errors import IdentityError
 
 KEY_BYTES = 32
 PSEUDONYM_BYTES = 16
+NAME_LENGTH = 100
+"""Longest id of a store, or name of a device, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,11 @@ def check_name(field: str, value: object) -> None:
     """Check the id of a store or the name of a device.
 
     Raises:
-        IdentityError: it is empty, longer than 100 characters, or not printable.
+        IdentityError: it is empty, longer than ``NAME_LENGTH``, or not printable.
     """
-    if not isinstance(value, str) or not 1 <= len(value) <= 100 or not value.isprintable():
-        raise IdentityError(f"{field} is {value!r:.90}; allowed: 1 to 100 printable characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= NAME_LENGTH or not value.isprintable():
+        allowed = f"1 to {NAME_LENGTH} printable characters"
+        raise IdentityError(f"{field} is {value!r:.90}; allowed: {allowed}")
 
 
 def path_part(name: str) -> str:

@@ -29,6 +29,7 @@ _FILES = (
     "items.jsonl",
     "customers.safetensors",
     "customers.jsonl",
+    "stores.jsonl",
     "golden.safetensors",
 )
 _NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -71,6 +72,8 @@ class Manifest:
     """How scorer.onnx makes weights of logits."""
     embedding_size: int
     """d, of every embedding."""
+    space: str
+    """Digest of what gives meaning to customers' rows and vectors, 64 hex digits."""
     counts: Counts
     data_from: str
     """First day of the data, as in ``2020-07-01``."""
@@ -94,6 +97,7 @@ class Manifest:
         _check_int("counts.items", self.counts.items, 1, 10**7)
         _check_int("counts.customers", self.counts.customers, 1, 10**9)
         _check_int("counts.interactions", self.counts.interactions, 1, 10**11)
+        _check_digest("space", self.space)
         for field, day in (("data.from", self.data_from), ("data.to", self.data_to)):
             _check_day(field, day)
         if self.data_from > self.data_to:
@@ -125,6 +129,7 @@ class Manifest:
             "encoder": self.encoder,
             "attention": self.attention,
             "embedding_size": self.embedding_size,
+            "space": self.space,
             "counts": {
                 "items": counts.items,
                 "customers": counts.customers,
@@ -170,6 +175,7 @@ def parse_manifest(text: str | bytes) -> Manifest:
         encoder=_get(document, "encoder"),
         attention=_get(document, "attention"),
         embedding_size=_get(document, "embedding_size"),
+        space=_get(document, "space"),
         counts=Counts(
             items=_get(counts, "items", "counts."),
             customers=_get(counts, "customers", "counts."),

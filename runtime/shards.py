@@ -68,7 +68,7 @@ class Shard:
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Shard":
         """Keep rows, int64 (r,), in the order given."""
-        lengths = np.diff(self.history_offsets)[rows]  # (r,)
+        lengths = self.history_offsets[rows + 1] - self.history_offsets[rows]  # (r,)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (r + 1,)
         first = np.repeat(self.history_offsets[rows] - offsets[:-1], lengths)  # (m,)
         places = first + np.arange(offsets[-1])  # (m,)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper, parser
 from safetensors.numpy import load_file, save_file
 
+from c2rec.export.space import space_of
 from c2rec.runtime.manifest import Counts, EncoderName, ListedFile, Manifest
 
 Array = npt.NDArray[Any]
@@ -158,9 +159,16 @@ def make_release(
     seed: int = 0,
     name: str = "2020-07-27-00000001",
     sold_online: bool = True,
+    stores: list[list[str]] | None = None,
+    rebought: Collection[int] = (),
 ) -> Release:
-    """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online."""
-    rng = np.random.default_rng(seed)
+    """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online.
+
+    ``stores`` are those of each customer; otherwise all belong to the store "all". The same items,
+    size, encoder and seed give the same space; customers in ``rebought`` then have another history.
+    """
+    rng, later = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    model_rng = np.random.default_rng([seed, 2])
     folder.mkdir(parents=True)
 
     def normal(*shape: int) -> Array:
@@ -177,19 +185,22 @@ def make_release(
     histories: list[list[tuple[int, int]]] = []
     for customer in range(customers):
         allowed = {0: (), 1: (0,), 2: (1,)}.get(customer, (0, 1))
-        histories.append(
-            [
-                (int(item), channel)
-                for channel in allowed
-                for item in rng.choice(items, size=rng.integers(1, min(9, items)), replace=False)
-            ]
-        )
+        history = [
+            (int(item), channel)
+            for channel in allowed
+            for item in rng.choice(items, size=rng.integers(1, min(9, items)), replace=False)
+        ]
+        if customer in rebought:
+            bought = later.choice(items, size=5, replace=False)
+            history = [(int(item), 0) for item in bought]
+        histories.append(history)
     flat = [purchase for history in histories for purchase in history]
     encoded = [encode(item_tensors["source_embeddings"], history) for history in histories]
     has = np.stack([flags for _, flags in encoded])
     components = np.stack([vectors for vectors, _ in encoded])
     if encoder == "table":
         components = normal(customers, 3, size)
+        components[list(rebought)] += 1
         del item_tensors["source_embeddings"]
     popularity = np.zeros((2, items), np.float32)
     for item, channel in flat:
@@ -203,11 +214,13 @@ def make_release(
         "history_items": np.array([item for item, _ in flat], np.int32),
         "history_channels": np.array([channel for _, channel in flat], np.uint8),
     }
-    weights = normal(2, size, size) / np.float32(size**0.5)
+    weights = (model_rng.normal(size=(2, size, size)) * 0.5 / size**0.5).astype(np.float32)
     # an id with a comma, one outside ASCII, and a name that would colour a terminal
     item_ids = [*(f"i{n:06}" for n in range(items - 2)), "j,1", "été"]
     names = ["\x1b[31mred\x07", *(f"Item {n}" for n in range(1, items))]
     customer_ids = [f"c{n:06}" for n in range(customers)]
+    if stores is None:
+        stores = [["all"]] * customers
 
     save_file(item_tensors, folder / "items.safetensors")
     save_file(customer_tensors, folder / "customers.safetensors")
@@ -216,6 +229,7 @@ def make_release(
     ]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "customers.jsonl").write_text("".join(json.dumps(c) + "\n" for c in customer_ids))
+    (folder / "stores.jsonl").write_text("".join(json.dumps(s) + "\n" for s in stores))
     _write_graph(folder / "scorer.onnx", _SCORER, {"weights": weights})
     if encoder == "history":
         constants: dict[str, Array] = {
@@ -225,6 +239,7 @@ def make_release(
         }
         _write_graph(folder / "encoder.onnx", _ENCODER, constants)
 
+    graphs = [path.read_bytes() for path in sorted(folder.glob("*.onnx"))]
     manifest = Manifest(
         release=name,
         created_at="2026-01-31T09:30:00Z",
@@ -232,6 +247,7 @@ def make_release(
         encoder=encoder,
         attention="softmax",
         embedding_size=size,
+        space=space_of(item_ids, item_tensors, graphs),
         counts=Counts(items, customers, len(flat)),
         data_from="2020-07-01",
         data_to="2020-07-27",
@@ -240,7 +256,7 @@ def make_release(
     made = Release(
         folder, manifest, weights, item_tensors, customer_tensors, item_ids, names, customer_ids
     )
-    save_file(_golden(made, range(min(6, customers))), folder / "golden.safetensors")
+    save_file(_golden(made, rng), folder / "golden.safetensors")
     (folder / "manifest.json").write_text(manifest.to_json())
     reseal(folder)
     return made
@@ -265,32 +281,40 @@ def change_tensor(folder: Path, file: str, name: str, change: Callable[[Array], 
     reseal(folder)
 
 
-def _golden(release: Release, customers: range) -> dict[str, Array]:
-    k = min(10, len(release.item_ids))
+def _golden(release: Release, rng: np.random.Generator) -> dict[str, Array]:
+    """Customers who are nobody: one without a history, one of each channel, three of both."""
+    items, size = len(release.item_ids), release.manifest.embedding_size
+    k = min(10, items)
+    histories: list[list[tuple[int, int]]] = []
+    for allowed in ((), (0,), (1,), (0, 1), (0, 1), (0, 1)):
+        length = int(rng.integers(1, min(9, items)))
+        rows = [rng.choice(items, size=length, replace=False).tolist() for _ in allowed]
+        pairs = zip(allowed, rows, strict=True)
+        histories.append([(row, channel) for channel, bought in pairs for row in bought])
+    sources = release.items.get("source_embeddings", np.zeros((items, size), np.float32))
+    encoded = [encode(sources, history) for history in histories]
+    has = np.stack([flags for _, flags in encoded])
+    components = np.stack([vectors for vectors, _ in encoded])
+    if release.manifest.encoder == "table":
+        components = rng.normal(0, 0.5, components.shape).astype(np.float32)
     golden: dict[str, list[Any]] = {"top_items": [], "top_scores": [], "top_attention": []}
     for channel in (0, 1):
         answers = [
-            release.score(
-                release.customers["components"][row],
-                release.customers["has"][row],
-                channel,
-                release.history(row),
-            )
-            for row in customers
+            release.score(components[row], has[row], channel, history)
+            for row, history in enumerate(histories)
         ]
         top = [np.argsort(-scores, kind="stable")[:k] for scores, _ in answers]
-        pairs = list(zip(answers, top, strict=True))
+        pairs_of = list(zip(answers, top, strict=True))
         golden["top_items"].append(top)
-        golden["top_scores"].append([scores[best] for (scores, _), best in pairs])
-        golden["top_attention"].append([alpha[:, best].T for (_, alpha), best in pairs])
+        golden["top_scores"].append([scores[best] for (scores, _), best in pairs_of])
+        golden["top_attention"].append([alpha[:, best].T for (_, alpha), best in pairs_of])
     arrays = {
-        "components": release.customers["components"][: len(customers)],
-        "has": release.customers["has"][: len(customers)],
+        "components": components,
+        "has": has.astype(np.uint8),
         "top_items": np.array(golden["top_items"], np.int32),
         "top_scores": np.array(golden["top_scores"], np.float32),
         "top_attention": np.array(golden["top_attention"], np.float32),
     }
-    histories = [release.history(row) for row in customers]
     padded = np.zeros((3, len(histories), max(map(len, histories))), np.int64)
     for row, history in enumerate(histories):
         for column, (item, channel) in enumerate(history):

@@ -237,6 +237,29 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         set_line("customers.jsonl", 1, "7"),
         r"customers\.jsonl:2: 7; allow",
     ),
+    "a store of a number": (
+        set_line("stores.jsonl", 1, "[7]"),
+        r"stores\.jsonl:2: \[7\]; allowed: a list of store ids",
+    ),
+    "stores of a text": (
+        set_line("stores.jsonl", 1, '"S1"'),
+        r"stores\.jsonl:2: 'S1'; allowed: a list of store ids",
+    ),
+    "stores unsorted": (
+        set_line("stores.jsonl", 1, '["b", "a"]'),
+        r"stores\.jsonl:2: id 'a' after 'b'",
+    ),
+    "a store without end": (
+        set_line("stores.jsonl", 1, f'["{"s" * 101}"]'),
+        r"stores\.jsonl:2: store id 's+…; allowed: 1 to 100 printable",
+    ),
+    "stores of nobody": (
+        set_line("stores.jsonl", 30, "[]"),
+        r"stores\.jsonl has more than the 30 rows counted",
+    ),
+    "stores cut": (set_line("stores.jsonl", 29, ""), r"stores\.jsonl has 29 rows; .* counts 30"),
+    "no space": (drop_field("space"), r"manifest\.json: space is missing"),
+    "a space in words": (set_field("space", to="x"), r"space is 'x'; allowed: 64 lower-case hex"),
     "an id twice": (
         set_line("customers.jsonl", 1, '"c000000"'),
         r"customers\.jsonl:2: id 'c000000' after 'c000000'; allowed: .* each once",

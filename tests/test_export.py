@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from c2rec.export.bundle import attention_bias, flat_histories, padded_histories, write_bundle
+from c2rec.export.bundle import attention_bias, collect, write_bundle
 from c2rec.export.check import check_bundle
 from c2rec.export.graph import encoder_graph, scorer_graph
+from c2rec.export.space import space_of
 from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.install import install
@@ -197,12 +199,51 @@ def test_graphs_are_plain_onnx_with_metadata(run: Run) -> None:
         }
 
 
-def test_padded_histories_turn_back_into_the_same(run: Run) -> None:
-    customers = np.array([4, 0, 9])
-    padded = padded_histories(run.data.index, customers)
-    back, expected = flat_histories(padded), run.data.index.histories(customers)
-    assert back.items.tolist() == expected.items.tolist()
-    assert back.counts.tolist() == expected.counts.tolist()
+def test_golden_customers_are_nobody(bundle: Path, table_run: Run, tmp_path: Path) -> None:
+    """No real vector is in a file that outlives a customer's erasure."""
+    table = tmp_path / "table"
+    write_bundle(table_run, table, check=lambda _: None)
+    for folder in (bundle, table):
+        golden = load_file(folder / "golden.safetensors")["components"]
+        real = load_file(folder / "customers.safetensors")["components"]
+        rows = {row.tobytes() for row in real}
+        assert not any(row.tobytes() in rows for row in golden)
+        ratio = np.linalg.norm(golden, axis=2).mean() / np.linalg.norm(real, axis=2).mean()
+        assert 0.4 < ratio < 2.5  # as long as real ones, more or less
+
+
+def test_the_space_stays_where_popularity_alone_changes(run: Run, tmp_path: Path) -> None:
+    """Rows and vectors of customers mean the same as long as the model is the same."""
+    content = collect(run)
+    ids = [row["item_id"] for row in content.item_rows]
+    graphs = [scorer_graph(run.model, "").SerializeToString(deterministic=True)]
+    space = space_of(ids, content.items, graphs)
+    more_sold = content.items | {"popularity": content.items["popularity"] + 1}
+    assert space_of(ids, more_sold, graphs) == space
+    for name in content.items.keys() - {"popularity"}:
+        changed = content.items | {name: content.items[name] + 1}
+        assert space_of(ids, changed, graphs) != space
+    assert space_of(ids[::-1], content.items, graphs) != space
+    assert space_of(ids, content.items, [b"another"]) != space
+
+
+def test_customers_belong_to_the_stores_they_bought_in(run: Run) -> None:
+    table = run.data.dataset.transactions
+    customers = table["customer_id"].unique().sort().to_list()
+    where = {1: "S2", 2: "S1", 3: None}
+    number = {customer: n % 4 for n, customer in enumerate(customers)}
+    stores = [where.get(number[customer], "S1/é") for customer in table["customer_id"]]
+    data = replace(run.data.dataset, transactions=table.with_columns(store_id=pl.Series(stores)))
+    content = collect(replace(run, data=replace(run.data, dataset=data)))
+    offline = set(table.filter(pl.col("channel") == "offline")["customer_id"])
+    for customer, listed in zip(content.customer_ids, content.stores, strict=True):
+        store = where.get(number[customer], "S1/é")
+        assert listed == ([store] if store is not None and customer in offline else [])
+    nowhere = replace(
+        run.data.dataset, transactions=table.with_columns(pl.lit(None, pl.String).alias("store_id"))
+    )
+    content = collect(replace(run, data=replace(run.data, dataset=nowhere)))
+    assert content.stores == [["all"]] * len(content.customer_ids)
 
 
 def test_the_kiosk_answers_what_the_evaluation_ranked(

@@ -1,0 +1,99 @@
+"""Writing blobs: named by their content, and never twice."""
+
+import hashlib
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from c2rec.export.storage import Storage
+from c2rec.runtime.documents import BlobRef
+from c2rec.runtime.errors import PublishError, ReleaseError
+from c2rec.runtime.manifest import ListedFile
+
+PIECE_BYTES = 4 << 20
+"""Files are cut into blobs of so many bytes."""
+
+
+class Blobs:
+    """The blobs of a repository.
+
+    Args:
+        storage: the repository.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._there: dict[str, int] | None = None
+        self.written = 0
+        """Blobs that were not there before."""
+        self.bytes_written = 0
+
+    def put(self, content: bytes) -> BlobRef:
+        """Write a blob, unless it is there."""
+        blob = BlobRef(sha256(content).hexdigest(), len(content))
+        if not self.has(blob):
+            self._storage.write(blob_path(blob), content)
+            self._sizes()[blob_path(blob)] = blob.bytes
+            self.written += 1
+            self.bytes_written += len(content)
+        return blob
+
+    def has(self, blob: BlobRef) -> bool:
+        """Whether a blob is there, with its length."""
+        return self._sizes().get(blob_path(blob)) == blob.bytes
+
+    def find(self, blob: BlobRef) -> bytes | None:
+        """Content of a blob; None where it is missing or damaged."""
+        content = self._storage.read(blob_path(blob))
+        if content is None or sha256(content).hexdigest() != blob.sha256:
+            return None
+        return content
+
+    def get(self, blob: BlobRef) -> bytes:
+        """Content of a blob.
+
+        Raises:
+            PublishError: it is missing or damaged.
+        """
+        content = self.find(blob)
+        if content is None:
+            raise PublishError(
+                f"{blob_path(blob)} is missing or damaged; restore it from a backup of the "
+                "repository"
+            )
+        return content
+
+    def _sizes(self) -> dict[str, int]:
+        """What is there; one list costs less than to ask a bucket for each."""
+        if self._there is None:
+            self._there = {entry.name: entry.bytes for entry in self._storage.list("blob")}
+        return self._there
+
+    def put_file(self, path: Path, listed: ListedFile) -> tuple[BlobRef, ...]:
+        """Write a file in pieces.
+
+        Raises:
+            ReleaseError: it is not what the manifest lists.
+            PublishError: it can't be read.
+        """
+        digest, blobs = hashlib.sha256(), []
+        for piece in _pieces(path):
+            digest.update(piece)
+            blobs.append(self.put(piece))
+        if digest.hexdigest() != listed.sha256:
+            raise ReleaseError(f"{path.name} has changed since it was checked; publish again")
+        return tuple(blobs)
+
+
+def blob_path(blob: BlobRef) -> str:
+    """Where a blob lies."""
+    return f"blob/{blob.sha256}"
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        raise PublishError(f"{path}: can't be read: {error.strerror}") from error

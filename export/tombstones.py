@@ -1,0 +1,44 @@
+"""Customers who asked to be erased: told to every kiosk, and left out of every release."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from c2rec.export.keys import Keys
+from c2rec.export.signed import SignedRepository
+from c2rec.runtime.documents import parse_tombstones, tombstones_json
+from c2rec.runtime.errors import PublishError, ReleaseError
+from c2rec.runtime.identity import pseudonym
+
+TARGET = "tomb/tombstones.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What became of the tombstones."""
+
+    added: int
+    total: int
+
+
+def erased(repository: SignedRepository) -> frozenset[bytes]:
+    """Read the pseudonyms of erased customers.
+
+    Raises:
+        PublishError: the document can't be understood.
+    """
+    content = repository.read_target(TARGET)
+    try:
+        return frozenset() if content is None else parse_tombstones(content)
+    except ReleaseError as error:
+        raise PublishError(f"the repository's {error}") from error
+
+
+def add_tombstones(repository: SignedRepository, keys: Keys, customer_ids: Sequence[str]) -> Erased:
+    """Add customers; seen after ``commit``. Who is there already stays."""
+    before = erased(repository)
+    after = before | {pseudonym(keys.customer_key, customer) for customer in customer_ids}
+    if after != before:
+        document = tombstones_json([each.hex() for each in after], datetime.now(UTC))
+        repository.write_target(TARGET, document.encode())
+    return Erased(len(after) - len(before), len(after))
