@@ -15,7 +15,9 @@ from c2rec.runtime.errors import C2RecError
 from c2rec.store_kiosk.commands.bench import bench
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
+from c2rec.store_kiosk.commands.queue import queue
 from c2rec.store_kiosk.commands.recommend import recommend
+from c2rec.store_kiosk.commands.record import record
 from c2rec.store_kiosk.commands.status import status
 from c2rec.store_kiosk.render import plain
 
@@ -66,6 +68,8 @@ for command in (
     recommend,
     status,
     bench,
+    record,
+    queue,
 ):
     main.add_command(command)
 
