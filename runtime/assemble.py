@@ -83,7 +83,7 @@ def install_release(
                 fetch=lambda blob, what: fetch_blobs(source, home, [(blob, what)]),
                 report=report,
             )
-            about = {"seq": str(release.seq), "space": release.space}
+            about = {"seq": str(release.seq), "space": release.space, "store": identity.store}
             if release.visitors is not None:
                 about["visitors"] = _listed(release.visitors)
             with home_errors(f"can't write to the home folder {home}"):

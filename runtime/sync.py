@@ -90,9 +90,7 @@ def sync(home: Path, *, report: Callable[[str], None] = lambda _: None) -> Synce
         ReleaseError: the release is not what the format allows, or answers otherwise here.
         HomeError: the home can't be written, is full, or another sync is running.
     """
-    settings, identity = read_settings(home), find_identity(home)
-    if identity is None:
-        raise IdentityError(f"{home} has no identity; enrol it: c2rec-kiosk enrol KIT")
+    settings, identity = read_settings(home), _identity(home)
     with only_one(home):
         synced = Synced()
         try:
@@ -106,6 +104,23 @@ def sync(home: Path, *, report: Callable[[str], None] = lambda _: None) -> Synce
             raise
         note_outcome(home, "sync", ok=True, text=synced.text())
         return synced
+
+
+def turn(home: Path) -> float:
+    """A kiosk's place among all, 0 <= turn < 1: so that not all of them sync at once.
+
+    Raises:
+        IdentityError: the kiosk is not enrolled.
+    """
+    identity = _identity(home)
+    return wave_place(f"{identity.store}/{identity.device}", 0)
+
+
+def _identity(home: Path) -> Identity:
+    identity = find_identity(home)
+    if identity is None:
+        raise IdentityError(f"{home} has no identity; enrol it: c2rec-kiosk enrol KIT")
+    return identity
 
 
 def _sync(
@@ -134,6 +149,7 @@ def _sync(
         with home_errors(f"can't write to the home folder {home}"):
             if synced.outcome != "halted":  # a halt ends: what was fetched then is not lost
                 keep_blobs(home, ())
+            repository.forget_the_rest()
     state = find_state(home)
     synced.previous = state.previous.release if state and state.previous else None
 
@@ -184,7 +200,7 @@ def _decide(home: Path, ring: Ring, identity: Identity, state: State | None) -> 
                 f"seq {ring.seq} is known to be bad here: {row['reason']}; it is not taken again, "
                 "the next release is"
             )
-    if state is not None and state.active.seq == ring.seq and _is_whole(home, state):
+    if state is not None and state.active.seq == ring.seq and _is_ours(home, state, identity):
         return "up to date"
     if ring.halt:
         return "halted"
@@ -192,12 +208,16 @@ def _decide(home: Path, ring: Ring, identity: Identity, state: State | None) -> 
     return "installed" if place < ring.share(datetime.now(UTC)) else "waiting"
 
 
-def _is_whole(home: Path, state: State) -> bool:
+def _is_ours(home: Path, state: State, identity: Identity) -> bool:
+    """Whether the active generation is whole, and of the store that the kiosk stands in."""
     try:
-        whole_cache(home, state.active, thorough=False).close()
+        cache = whole_cache(home, state.active, thorough=False)
     except HomeError:
         return False
-    return True
+    try:
+        return cache.about("store") == identity.store
+    finally:
+        cache.close()
 
 
 def _release(repository: Repository, seq: int) -> PublishedRelease:

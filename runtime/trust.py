@@ -59,6 +59,7 @@ class Repository:
         self._now = now
         self.warnings: list[str] = []
         self.expires = now
+        self._asked: set[str] = set()
 
     def target(self, name: str) -> bytes | None:
         """Read a signed document, as ``channel/stable.json``; None where the repository has none.
@@ -75,6 +76,7 @@ class Repository:
             if info is None:
                 return None
             kept = self._cache / "targets" / quote(name, safe="")
+            self._asked.add(kept.name)
             if self._updater.find_cached_target(info, str(kept)) is not None:
                 return kept.read_bytes()
             if info.length > _LARGEST_TARGET:
@@ -88,6 +90,17 @@ class Repository:
             kept.parent.mkdir(exist_ok=True)
             write_whole(kept, content)
             return content
+
+    def forget_the_rest(self) -> None:
+        """Remove documents from the cache that nobody has asked for, as of releases of before.
+
+        Raises:
+            OSError: one can't be removed.
+        """
+        folder = self._cache / "targets"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in self._asked:
+                path.unlink()
 
     def _check_expiry(self, role: str) -> None:
         signed = Metadata[Any].from_file(str(self._cache / f"{role}.json")).signed
