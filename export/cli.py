@@ -3,6 +3,7 @@
 import click
 
 from c2rec.export.commands.bundle import bundle, check
+from c2rec.export.commands.collect import collect
 from c2rec.train.commands.options import errors_to_exit
 
 
@@ -15,6 +16,7 @@ def cli() -> None:
 for command in (
     bundle,
     check,
+    collect,
 ):
     cli.add_command(command)
 

@@ -60,7 +60,7 @@ class Settings:
             if (name == "repository" or value is not None) and not _is_place(value):
                 raise _refused(name, value, "an http(s) URL, or the absolute path of a folder")
         ring = self.ring
-        if not isinstance(ring, str) or not 1 <= len(ring) <= 50 or not _RING_LETTERS >= set(ring):
+        if not isinstance(ring, str) or not 1 <= len(ring) <= 50 or not set(ring) <= _RING_LETTERS:
             raise _refused("ring", ring, "1 to 50 of a–z 0–9 -")
         for name in ("ca_bundle", "client_cert", "client_key"):
             value = getattr(self, name)
