@@ -2,8 +2,8 @@
 
 What lies in the inbox is outside input: nothing of it is believed before the batch's HMAC, by a key
 that head office derives from the kiosk's name, has proved it. What is refused is copied into
-``OUT/quarantine``, and never deletes or blocks anything else. A run reads what is new since the last,
-goes on with one that was cut off, and writes the tables anew.
+``OUT/quarantine``, and never deletes or blocks anything else. A run reads what is new since the
+last, goes on with one that was cut off, and writes the tables anew.
 """
 
 import fcntl
@@ -227,7 +227,7 @@ def _held_doubts(written: Written) -> Iterator[Doubt]:
     texts = {
         "clock": ("have an impossible time", "set the kiosks' clocks"),
         "rate": (
-            "are more than a kiosk can sell in an hour",
+            "are more than a kiosk sells in an hour",
             "look into it, or set --max-per-hour",
         ),
         "unknown": ("are of items that --items doesn't know", "bring the list of items up to date"),

@@ -9,9 +9,17 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _LONGEST = 5
 """Missing ranges that one line names."""
+_MISSING = (
+    "wait for the kiosk's next sync; if they stay away, look for dead letters: c2rec-kiosk queue"
+)
+_CLONED = (
+    "its disk was put back to an old state, or another machine is a copy of it: give each machine "
+    "its own identity with c2rec-export keys kiosk"
+)
 _TOGETHER = 3_600_000
 """Milliseconds that two epochs of one kiosk may overlap, for clocks that are set."""
 
@@ -56,12 +64,14 @@ class _Batch:
 def find_doubts(db: sqlite3.Connection) -> list[Doubt]:
     """Look through all batches and files of ``collected.db``."""
     query = (
-        "SELECT store, device, epoch, reason, previous, previous_arrived, first, last, count, dropped,"
-        " made_at, runs, backwards, altered FROM batches ORDER BY store, device, epoch, first, last"
+        "SELECT store, device, epoch, reason, previous, previous_arrived, first, last, count,"
+        " dropped, made_at, runs, backwards, altered FROM batches"
+        " ORDER BY store, device, epoch, first, last"
     )
     kiosks = defaultdict[tuple[str, str], dict[str, list[_Batch]]](lambda: defaultdict(list))
-    for *start, runs, backwards, altered in db.execute(query):
-        batch = _Batch(*start, [tuple(run) for run in json.loads(runs)], bool(backwards), altered)
+    for row in db.execute(query):
+        runs = [(boot, first, last) for boot, first, last in json.loads(row[11])]
+        batch = _Batch(*row[:11], runs, *row[12:])
         kiosks[batch.store, batch.device][batch.epoch].append(batch)
     doubts = []
     for (store, device), epochs in kiosks.items():
@@ -115,16 +125,11 @@ def _gaps(epoch: str, batches: Sequence[_Batch]) -> Iterator[tuple[str, str, str
         yield (
             "gap",
             f"events {', '.join(missing[:_LONGEST])}{more} of epoch {epoch[:8]} are missing",
-            "wait for the kiosk's next sync; if they stay away, look for dead letters: "
-            "c2rec-kiosk queue",
+            _MISSING,
         )
 
 
 def _clones(epoch: str, batches: Sequence[_Batch]) -> Iterator[tuple[str, str, str]]:
-    advice = (
-        "its disk was put back to an old state, or another machine is a copy of it: give each "
-        "machine its own identity with c2rec-export keys kiosk"
-    )
     at, seen = 0, dict[str, int]()
     current = ""
     overlaps = back = again = False
@@ -137,11 +142,11 @@ def _clones(epoch: str, batches: Sequence[_Batch]) -> Iterator[tuple[str, str, s
             back |= first < seen.get(boot, 0)
             current, seen[boot] = boot, last
     if overlaps:
-        yield "clone", f"different batches of epoch {epoch[:8]} have the same sequences", advice
+        yield "clone", f"different batches of epoch {epoch[:8]} have the same sequences", _CLONED
     elif again:
-        yield "clone", f"two starts of a machine take turns in epoch {epoch[:8]}", advice
+        yield "clone", f"two starts of a machine take turns in epoch {epoch[:8]}", _CLONED
     elif back:
-        yield "clone", f"the clock since start goes backwards in epoch {epoch[:8]}", advice
+        yield "clone", f"the clock since start goes backwards in epoch {epoch[:8]}", _CLONED
 
 
 def _beginnings(epoch: str, head: _Batch, *, only: bool) -> Iterator[tuple[str, str, str]]:
@@ -149,8 +154,7 @@ def _beginnings(epoch: str, head: _Batch, *, only: bool) -> Iterator[tuple[str, 
         yield (
             "clone",
             f"epoch {epoch[:8]} began because another content lay under a batch's name",
-            "its disk was put back to an old state, or another machine is a copy of it: give each "
-            "machine its own identity with c2rec-export keys kiosk",
+            _CLONED,
         )
     elif head.reason == "damaged":
         yield (
@@ -192,16 +196,14 @@ def _at_once(epochs: Sequence[Sequence[_Batch]]) -> bool:
     )
     return any(
         end - start > _TOGETHER and following < end - _TOGETHER
-        for (start, end), (following, _) in zip(spans, spans[1:], strict=False)
+        for (start, end), (following, _) in pairwise(spans)
     )
 
 
 def _of_files(db: sqlite3.Connection) -> Iterator[Doubt]:
     query = "SELECT name, reason FROM files WHERE reason IS NOT NULL ORDER BY name"
     for name, reason in db.execute(query):
-        advice = (
-            "its bytes are in quarantine/; where it is still being written, the next run reads it"
-        )
+        advice = "its bytes are in quarantine/; one that was still being written is read next time"
         yield Doubt("refused", None, None, f"{name}: {reason}", advice)
     query = "SELECT name, contents FROM files WHERE contents > 1 ORDER BY name"
     for name, contents in db.execute(query):

@@ -2,7 +2,7 @@
 
 | file | |
 | --- | --- |
-| transactions.parquet | purchases of known customers, as ``c2rec-train validate`` and ``fit`` read |
+| transactions.parquet | purchases of known customers, as ``c2rec-train`` reads them |
 | anonymous.parquet | purchases of nobody known, with their session |
 | impressions.parquet | one row per item of every event: what was shown, tapped, bought, dismissed |
 | held.parquet | purchases that can't be so, with the reason; they are in none of the above |

@@ -54,7 +54,8 @@ def read_state(db: sqlite3.Connection) -> State:
         DamageError: that can't be so.
     """
     name, reason, previous, previous_arrived, *numbers = db.execute(
-        "SELECT epoch, reason, previous, previous_arrived, next, covered, arrived, bytes FROM outbox"
+        "SELECT epoch, reason, previous, previous_arrived, next, covered, arrived, bytes"
+        " FROM outbox"
     ).fetchone()
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise DamageError("the row of outbox is not what was written")

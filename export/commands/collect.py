@@ -88,10 +88,8 @@ def _document(found: "Collection") -> dict[str, Any]:
 def _lines(found: "Collection", out: Path) -> list[str]:
     from c2rec.runtime.events import KINDS
 
-    lines = [
-        f"{found.files} batches read, {found.events} new events, {found.repeated} known already, "
-        f"{found.refused} files refused"
-    ]
+    known = f"{found.repeated} known already, {found.refused} files refused"
+    lines = [f"{found.files} batches read, {found.events} new events, {known}"]
     for kiosk in found.kiosks:
         counts = ", ".join(f"{kiosk[kind]} {kind}" for kind in KINDS if kiosk[kind])
         lines.append(f"  {kiosk['store']}/{kiosk['device']}: {counts}")
