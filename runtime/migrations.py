@@ -62,7 +62,7 @@ def m001_outbox(db: Database) -> None:
     - ``batches``: frozen ones, ``state`` is ``ready`` or ``dead``; ``first_id`` and ``last_id`` are
       the rows of ``events`` between which its own lie.
     - ``outbox``: one row. ``next`` is the next sequence, ``covered`` the last one in a frozen
-      batch, ``arrived`` the last one known to have arrived, ``bytes`` those of all events.
+      batch, ``arrived`` counts this epoch's events that arrived, ``bytes`` are those that wait.
     - ``conflicts``: batches under whose name lay another content.
     - ``counters``: since the file was made: ``recorded``, ``sent``, ``dropped <kind>``,
       ``refused <kind>``; and ``unwiped``, not 0 while an erasure has to be finished.
@@ -75,13 +75,13 @@ def m001_outbox(db: Database) -> None:
     db.execute(
         "CREATE TABLE batches (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL,"
         " sha256 TEXT NOT NULL, content BLOB NOT NULL, count INTEGER NOT NULL,"
-        " last INTEGER NOT NULL, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,"
+        " first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,"
         " state TEXT NOT NULL, reason TEXT, attempts INTEGER NOT NULL DEFAULT 0)"
     )
     db.execute(
         "CREATE TABLE outbox (one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL,"
         " device TEXT NOT NULL, epoch TEXT NOT NULL, reason TEXT NOT NULL, previous TEXT,"
-        " previous_last INTEGER, next INTEGER NOT NULL, covered INTEGER NOT NULL,"
+        " previous_arrived INTEGER, next INTEGER NOT NULL, covered INTEGER NOT NULL,"
         " arrived INTEGER NOT NULL, bytes INTEGER NOT NULL)"
     )
     db.execute(

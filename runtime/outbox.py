@@ -170,9 +170,9 @@ class Outbox:
 
         def mark(db: sqlite3.Connection) -> None:
             with transaction(db):
-                row = self._find(db, batch, "first_id, last_id, last, count")
+                row = self._find(db, batch, "first_id, last_id, count")
                 if row is not None:
-                    first, last, sequence, events = row
+                    first, last, events = row
                     inside = "WHERE id BETWEEN ? AND ? AND batch = ?"
                     where = [first, last, batch.number]
                     size = f"SELECT coalesce(sum({SIZE}), 0) FROM events {inside}"  # noqa: S608 - constants
@@ -180,8 +180,8 @@ class Outbox:
                     db.execute(f"DELETE FROM events {inside}", where)  # noqa: S608 - constants
                     db.execute("DELETE FROM batches WHERE id = ?", [batch.number])
                     db.execute(
-                        "UPDATE outbox SET bytes = max(bytes - ?, 0), arrived = max(arrived, ?)",
-                        [freed, sequence],
+                        "UPDATE outbox SET bytes = max(bytes - ?, 0), arrived = arrived + ?",
+                        [freed, events],
                     )
                     count(db, "sent", events)
                 db.execute(
@@ -306,7 +306,7 @@ class Outbox:
         """Begin a new file, and epoch, with what of the damaged one can be read."""
         path = self._file.path
         rows = carve(path, path.with_name(path.name + "-wal")) if path.exists() else []
-        previous, last = self._last_known()  # after that: SQLite may empty the log
+        previous, arrived = self._last_known()  # after that: SQLite may empty the log
 
         def fill(db: sqlite3.Connection) -> None:
             with transaction(db):
@@ -319,7 +319,7 @@ class Outbox:
                     self.identity,
                     "damaged",
                     previous=previous,
-                    previous_last=last,
+                    previous_arrived=arrived,
                     waiting=len(rows),
                     size=size,
                 )
@@ -328,7 +328,7 @@ class Outbox:
         self._file.replace(fill)
 
     def _last_known(self) -> tuple[str | None, int | None]:
-        """The damaged file's epoch and last sequence that arrived, if they can be read."""
+        """The damaged file's epoch and how many events of it arrived, if they can be read."""
         try:
             row = self._file.connection().execute("SELECT epoch, arrived FROM outbox").fetchone()
             if isinstance(row[0], str) and len(row[0]) == 32 and isinstance(row[1], int):
