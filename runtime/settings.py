@@ -60,14 +60,8 @@ class Settings:
             value = getattr(self, name)
             if (name == "repository" or value is not None) and not _is_place(value):
                 raise _refused(name, value, "an http(s) URL, or the absolute path of a folder")
-<<<<<<< HEAD
         if not _is_ring(self.ring):
             raise _refused("ring", self.ring, "1 to 50 of a–z 0–9 _ -")
-=======
-        ring = self.ring
-        if not isinstance(ring, str) or not 1 <= len(ring) <= 50 or not set(ring) <= _RING_LETTERS:
-            raise _refused("ring", ring, "1 to 50 of a–z 0–9 -")
->>>>>>> events
         for name in ("ca_bundle", "client_cert", "client_key"):
             value = getattr(self, name)
             if value is not None and not _is_path(value):
