@@ -26,8 +26,8 @@ run c2rec-export keys kiosk --keys "$OUT/keys" --store S001 --device K1 --out "$
 
 say "The store: a kiosk is enrolled, takes the release, and answers with no network"
 mkdir "$OUT/inbox"
-run c2rec-kiosk --home "$OUT/kiosk" enrol "$OUT/kit" --repository "$PWD/$OUT/repository" \
-  --events "$PWD/$OUT/inbox"
+run c2rec-kiosk --home "$OUT/kiosk" enrol "$OUT/kit" --repository "$OUT/repository" \
+  --events "$OUT/inbox"
 run c2rec-kiosk --home "$OUT/kiosk" sync
 run c2rec-kiosk --home "$OUT/kiosk" status
 run c2rec-kiosk --home "$OUT/kiosk" recommend C0000001 -k 5
