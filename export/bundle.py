@@ -22,16 +22,26 @@ from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.export.space import space_of
 from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.manifest import MANIFEST, Counts, ListedFile, Manifest
+from c2rec.runtime.manifest import (
+    MANIFEST,
+    ChannelCalibration,
+    Counts,
+    ListedFile,
+    Manifest,
+)
 from c2rec.runtime.records import CHANNELS, COMPONENTS
 from c2rec.runtime.tensors import Array
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import parse_blend
 from c2rec.train.files import write_bytes
+from c2rec.train.loop import ModelRanker
+from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec
+from c2rec.train.probability import fit_platt
 from c2rec.train.run import Run
 from c2rec.train.split import Purchases, all_history
 from c2rec.train.strangers import popularity
+from c2rec.train.transactions import Dataset
 
 EVERY_STORE = "all"
 """The one store of all customers, where the data names none."""
@@ -104,23 +114,14 @@ def collect(run: Run) -> Content:
             f"{run.folder}: was fitted with --components {model.config.components}, which is for "
             f"experiments; a release takes {len(COMPONENTS)}"
         )
-    customer_ids, purchases = all_history(dataset, vocabulary.item_ids)
+    customer_ids, purchases = customers_of(run, dataset)
     blend = parse_blend(run.blended["blend"], f"{run.folder}: blend: ")
-    sold = popularity(purchases, model.items, blend)
-    if model.config.encoder == "table":
-        customer_ids, purchases = _only(customer_ids, purchases, vocabulary.customer_ids)
+    # popularity is everybody's, whomever a table of customers was trained on
+    _, everything = all_history(dataset, vocabulary.item_ids)
+    sold = popularity(everything, model.items, blend)
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
+    items = {**_item_side(model), "popularity": sold}
     with torch.inference_mode():
-        catalogue = torch.arange(model.items)
-        items: dict[str, Array] = {
-            "item_embeddings": model.item_vectors(catalogue).numpy(),
-            "item_bias": model.item_bias.weight.T.contiguous().numpy(),
-            "attention_bias": attention_bias(model).numpy(),
-            "popularity": sold,
-        }
-        items |= _neighbour_rows(model)
-        if model.config.encoder == "history":
-            items["source_embeddings"] = model.source_vectors(catalogue).numpy()
         # a table has learned only the components that training had data for
         known = index if model.config.encoder == "history" else run.data.index
         components, has = encode_all(model, known)
@@ -135,8 +136,53 @@ def collect(run: Run) -> Content:
         "history_channels": purchases.channels.astype(np.uint8),
     }
     rows = _item_rows(dataset.items, vocabulary.item_ids)
-    stores = _stores(dataset.transactions, customer_ids)
+    stores = stores_of(dataset.transactions, customer_ids)
     return Content(items, customers, golden, rows, customer_ids, stores, len(purchases.items))
+
+
+def customers_of(run: Run, data: Dataset) -> tuple[list[str], Purchases]:
+    """Ids of the customers that a run can serve, ascending, and what they bought in ``data``."""
+    vocabulary = run.data.split.vocabulary
+    customer_ids, purchases = all_history(data, vocabulary.item_ids)
+    if run.model.config.encoder == "table":
+        return _only(customer_ids, purchases, vocabulary.customer_ids)
+    return customer_ids, purchases
+
+
+def space_of_run(run: Run) -> str:
+    """The space of every release of a run, 64 hex digits."""
+    graphs = [graph.SerializeToString(deterministic=True) for graph in _graphs(run.model, "")]
+    return space_of(run.data.split.vocabulary.item_ids, _item_side(run.model), graphs)
+
+
+def calibration(run: Run) -> tuple[ChannelCalibration, ChannelCalibration] | None:
+    """Probabilities of a run's scores in both channels; None where validation can't tell."""
+    if run.config.split.valid_days == 0:
+        return None
+    index, found = run.data.index, []
+    ranker = ModelRanker(run.model, index)
+    for channel in range(len(CHANNELS)):
+        wanted = Wanted.of(index, run.data.split.valid, channel, new_only=True, listed=index.known)
+        platt = fit_platt(ranker, wanted)
+        if platt is None:
+            return None
+        found.append(ChannelCalibration(platt.slope, platt.intercept))
+    return found[0], found[1]
+
+
+def _item_side(model: C2Rec) -> dict[str, Array]:
+    """Tensors of items.safetensors, but popularity, which changes with every day's sales."""
+    with torch.inference_mode():
+        catalogue = torch.arange(model.items)
+        items: dict[str, Array] = {
+            "item_embeddings": model.item_vectors(catalogue).numpy(),
+            "item_bias": model.item_bias.weight.T.contiguous().numpy(),
+            "attention_bias": attention_bias(model).numpy(),
+        }
+        items |= _neighbour_rows(model)
+        if model.config.encoder == "history":
+            items["source_embeddings"] = model.source_vectors(catalogue).numpy()
+    return items
 
 
 def attention_bias(model: C2Rec) -> torch.Tensor:
@@ -189,7 +235,8 @@ def _neighbour_rows(model: C2Rec) -> dict[str, Array]:
     }
 
 
-def _stores(transactions: pl.DataFrame, customer_ids: list[str]) -> list[list[str]]:
+def stores_of(transactions: pl.DataFrame, customer_ids: list[str]) -> list[list[str]]:
+    """For each customer, where they bought offline, ascending."""
     if transactions["store_id"].null_count() == transactions.height:
         return [[EVERY_STORE]] * len(customer_ids)
     bought = (
@@ -247,6 +294,7 @@ def _write(run: Run, content: Content, folder: Path) -> Manifest:
             name: ListedFile(hashlib.sha256(data).hexdigest(), len(data))
             for name, data in files.items()
         },
+        calibration=calibration(run),
     )
     write_bytes(folder / MANIFEST, manifest.to_json().encode())
     return manifest

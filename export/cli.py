@@ -8,6 +8,7 @@ from c2rec.export.commands.collect_garbage import collect_garbage
 from c2rec.export.commands.expiry import expiry
 from c2rec.export.commands.halt import halt
 from c2rec.export.commands.keys import keys
+from c2rec.export.commands.online_scores import online_scores
 from c2rec.export.commands.promote import promote
 from c2rec.export.commands.publish import publish
 from c2rec.export.commands.resign import resign
@@ -29,6 +30,7 @@ for command in (
     promote,
     halt,
     tombstone,
+    online_scores,
     resign,
     expiry,
     collect_garbage,

@@ -95,7 +95,7 @@ def erase(
         What the receipt says; ``docs/privacy.md`` lists it.
 
     Raises:
-        RequestError: the id is empty or no text, or the receipt would lie in the home.
+        RequestError: the id is empty or no text, or the receipt is there or would lie in the home.
         HomeError: the home can't be read or written, another install or sync is running, or the
             customer was still found; run it again.
     """
@@ -109,6 +109,11 @@ def erase(
             bury(db, marks, "kiosk")
         tombstones = read_tombstones(home, identity)
         note = _note(home, marks[0])
+        if receipt.exists() and not note.path.exists():
+            raise RequestError(
+                f"receipt is {receipt}, which is there already: an erasure has written it; name "
+                "another file"
+            )
         if note.verified is None:
             gone = frozenset(marks)
 

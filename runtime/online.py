@@ -3,10 +3,11 @@
 Raw scores of two models are never added: they have no common unit.
 
 ``blend``
-    The release's own model made the online scores, and both sides are calibrated: log-odds that the
-    customer buys the item in the channel asked for, l_v, and online, o_v. With the weight w of
-    online scores of this age, an item has (1 - w) l_v + w o_v. An item that the list doesn't have
-    takes for o_v the least of the list, for its own is no greater.
+    The release's own model made the online scores, for the channel asked for, and both sides are
+    calibrated: log-odds that the customer buys the item there, l_v by what the release knows, o_v
+    by what is known online. With the weight w of online scores of this age, an item has
+    (1 - w) l_v + w o_v. An item that the list doesn't have takes for o_v the least of the list,
+    for its own is no greater.
 ``rank-fusion``
     Otherwise: weighted reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009). An item
     has 1 / (60 + r_v) + w / (60 + q_v), where r_v is its place in the offline ranking, of which
@@ -19,8 +20,9 @@ The weight of a list of age a is w₀ 2^(-a / half-life), and 0 once a exceeds t
 Why k + L offline items are enough
 ----------------------------------
 Let L be how many items of the online list may be shown. Both formulas give an item outside the
-list a value that never grows along the offline ranking: (1 - w) l_v + w · constant with w ≤ 1 and a
-calibration that rises with the score, or 1 / (60 + r_v). So such items keep their offline order,
+list a value that never grows along the offline ranking, rounding included, for a rounded product
+or sum never falls where an operand rises: (1 - w) l_v + w · constant with w ≤ 1 and a calibration
+that rises with the score, or 1 / (60 + r_v). So such items keep their offline order,
 and among the k best of the merged ranking are only the first k of them. At most L items of the
 offline ranking are in the list, so the first k + L of it hold these k, or everything that may be
 shown. The items of the list are candidates by themselves: those outside the first k + L are
@@ -40,10 +42,12 @@ from c2rec.runtime.online_documents import OnlineScores
 
 RANK_CONSTANT = 60
 """k of the paper."""
-BLEND_WEIGHT = 0.3
+BLEND_WEIGHT = 0.5
 """w₀ of ``blend``, in 0..1."""
-FUSION_WEIGHT = 0.5
-"""w₀ of ``rank-fusion``."""
+FUSION_WEIGHT = 0.3
+"""w₀ of ``rank-fusion`` beside the release's model."""
+STRANGER_WEIGHT = 1.0
+"""w₀ of ``rank-fusion`` beside what sells, where the model has nothing to go by."""
 _LEAST = 1e-9
 """Probabilities are kept so far from 0 and 1, for log-odds."""
 
@@ -146,8 +150,6 @@ def _merge(rows: _Rows, values: _Floats, listed: _Rows, listed_values: _Floats, 
     """Merge a ranking, which keeps its order, with items in any order."""
     order = np.lexsort((listed, -listed_values))
     listed, listed_values = listed[order], listed_values[order]
-    # Rounding must not make an item outside the list better than the one before it.
-    values = np.minimum.accumulate(values) if len(values) else values
     chosen: list[tuple[int, float]] = []
     i = j = 0
     while len(chosen) < k and (i < len(rows) or j < len(listed)):

@@ -18,6 +18,7 @@ from c2rec.runtime.documents import (
     pick,
 )
 from c2rec.runtime.fields import FORMAT, Fields, moment_text, read_document
+from c2rec.runtime.records import CHANNELS, Channel
 
 LONGEST_LIST = 1000
 """Items that a customer's list may have."""
@@ -34,6 +35,8 @@ class OnlineScores:
     """Name of what made them, for a person to read."""
     space: str | None
     """The release's space where its own model made them: its scores can then be compared."""
+    channel: Channel
+    """Where what the lists rank is bought."""
     as_of: datetime
     """Up to when what the customers did online is in them."""
     issued_at: datetime
@@ -53,6 +56,7 @@ class OnlineScores:
             "seq": self.seq,
             "model": self.model,
             "space": self.space,
+            "channel": self.channel,
             "as_of": moment_text(self.as_of),
             "issued_at": moment_text(self.issued_at),
             "half_life_hours": self.half_life_hours,
@@ -72,6 +76,9 @@ def parse_online_scores(content: bytes) -> OnlineScores:
     as_of, issued_at = fields.moment("as_of"), fields.moment("issued_at")
     if as_of > issued_at:
         raise fields.refused("as_of", f"a time up to issued_at, {moment_text(issued_at)}")
+    channel = fields.text("channel")
+    if channel not in CHANNELS:
+        raise fields.refused("channel", " or ".join(CHANNELS))
     indexes = blob_refs(fields, "indexes")
     if not indexes:
         raise fields.refused("indexes", "at least one blob")
@@ -79,6 +86,7 @@ def parse_online_scores(content: bytes) -> OnlineScores:
         seq=fields.integer("seq", 1, LARGEST_SEQ),
         model=fields.text("model"),
         space=None if fields.is_null("space") else fields.digest("space"),
+        channel=channel,
         as_of=as_of,
         issued_at=issued_at,
         half_life_hours=fields.number("half_life_hours", 0.01, MOST_HOURS),

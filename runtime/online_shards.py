@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -148,47 +148,3 @@ def _check_rows(shard: ScoresShard, name: str) -> None:
 def _check_offsets(where: str, offsets: npt.NDArray[np.int64], end: int) -> None:
     if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != end:
         raise ReleaseError(f"{where} don't rise from 0 to {end}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CustomerScores:
-    """What is known of one customer online; made at head office."""
-
-    pseudonym: bytes
-    items: Sequence[str]
-    """Best first, each once."""
-    probabilities: Sequence[float]
-    """That each is bought; 0 where it is not known."""
-    bought: Sequence[tuple[str, int]] = ()
-    """Items bought online since the release, and when: seconds since 1970, UTC."""
-
-
-def make_scores_shard(
-    seq: int, store: str, bucket: int, buckets: int, customers: Sequence[CustomerScores]
-) -> ScoresShard:
-    """Put the lists of a bucket's customers, in any order, into a shard."""
-    customers = sorted(customers, key=lambda each: each.pseudonym)
-    named = {item for each in customers for item in each.items}
-    item_ids = tuple(sorted(named | {item for each in customers for item, _ in each.bought}))
-    place = {item: i for i, item in enumerate(item_ids)}
-    pseudonyms = b"".join(each.pseudonym for each in customers)
-    listed = [place[item] for each in customers for item in each.items]
-    bought = [(place[item], at) for each in customers for item, at in each.bought]
-    return ScoresShard(
-        seq,
-        store,
-        bucket,
-        buckets,
-        item_ids,
-        ids=np.frombuffer(pseudonyms, np.uint8).reshape(-1, PSEUDONYM_BYTES),
-        offsets=_offsets([len(each.items) for each in customers]),
-        items=np.array(listed, np.int32),
-        probabilities=np.array([p for each in customers for p in each.probabilities], np.float32),
-        bought_offsets=_offsets([len(each.bought) for each in customers]),
-        bought_items=np.array([item for item, _ in bought], np.int32),
-        bought_at=np.array([at for _, at in bought], np.int64),
-    )
-
-
-def _offsets(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -14,7 +14,7 @@ from c2rec.runtime.errors import HomeError
 from c2rec.runtime.identity import find_identity, pseudonym
 from c2rec.runtime.online import Freshness, freshness, log_odds
 from c2rec.runtime.online_documents import OnlineScores
-from c2rec.runtime.online_store import ScoresFile
+from c2rec.runtime.online_file import ScoresFile
 from c2rec.runtime.state import find_floors, read_tables
 
 _Rows = npt.NDArray[np.int64]

@@ -1,28 +1,20 @@
-"""Online scores on a kiosk: an immutable SQLite file, ``HOME/scores/<seq>.db``.
-
-| table | holds |
-| --- | --- |
-| `about` | the text of scores/index.json |
-| `items` | item id by row |
-| `customers` | by pseudonym, as hex: the list and what was bought, in one row |
-"""
+"""Writing online scores on a kiosk; ``online_file.py`` reads them."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from c2rec.runtime.disk import home_errors, sha256_of, sync_to_disk
 from c2rec.runtime.documents import BlobRef
-from c2rec.runtime.errors import HomeError, ReleaseError
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.generation import stores_of
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.online_documents import (
     OnlineScores,
-    parse_online_scores,
+    ScoresRef,
     parse_scores_index,
 )
 from c2rec.runtime.online_shards import ScoresShard, decode_scores
@@ -41,17 +33,6 @@ CREATE TABLE customers (
 """
 
 
-class CustomerList(NamedTuple):
-    """What the online shop would show one customer, and what it sold them."""
-
-    items: list[str]
-    """Item ids, best first; the kiosk's release may not know them."""
-    probabilities: npt.NDArray[np.float32]
-    """(n,), that each is bought; 0 where it is not known"""
-    bought: list[tuple[str, int]]
-    """Item ids bought online, and when: seconds since 1970, UTC."""
-
-
 def scores_path(home: Path, seq: int) -> Path:
     """Where the online scores of a number lie."""
     return home / "scores" / f"{seq}.db"
@@ -67,7 +48,8 @@ def build_scores(
 ) -> str:
     """Write a store's online scores; the file appears complete and on disk, or not at all.
 
-    In memory is one shard at a time. A store that the scores don't name has no customers.
+    In memory is one shard at a time. Taken are the customers of the kiosk's store and of the store
+    of everybody; a store that the scores don't name has none.
 
     Args:
         document: verified.
@@ -85,7 +67,6 @@ def build_scores(
         HomeError: the file can't be written.
         Whatever ``blob`` raises.
     """
-    index = parse_scores_index(blob(document.index_of(identity.store)), seq=document.seq)
     unfinished = path.with_name(path.name + ".tmp")
     with home_errors(f"can't write the online scores {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,19 +81,10 @@ def build_scores(
             db.execute("PRAGMA synchronous = OFF")
             db.executescript(_SCHEMA)
             db.execute("INSERT INTO about VALUES (?)", [document.to_json()])
-            for ref in index.get(identity.store, ()):
-                name = f"shard {ref.bucket} of the online scores {document.seq}"
-                shard = decode_scores(
-                    unseal(identity.store_key, blob(ref.blob), name=name), name=name
-                )
-                said = (shard.seq, shard.store, shard.bucket, shard.buckets, len(shard.ids))
-                expected = (document.seq, identity.store, ref.bucket, ref.buckets, ref.rows)
-                if said != expected:
-                    raise ReleaseError(
-                        f"{name} says seq, store, bucket, buckets, rows are {said}; allowed: "
-                        f"{expected}, as in the index"
-                    )
-                _insert(db, shard, erased)
+            for store in stores_of(identity):
+                index = parse_scores_index(blob(document.index_of(store)), seq=document.seq)
+                for ref in index.get(store, ()):
+                    _insert(db, _open_shard(document, store, ref, blob(ref.blob), identity), erased)
             db.commit()
         with home_errors(f"can't write the online scores {path}"):
             digest = sha256_of(unfinished)
@@ -122,6 +94,21 @@ def build_scores(
     finally:
         unfinished.unlink(missing_ok=True)
     return digest
+
+
+def _open_shard(
+    document: OnlineScores, store: str, ref: ScoresRef, sealed: bytes, identity: Identity
+) -> ScoresShard:
+    name = f"shard {ref.bucket} of store {store!r} of the online scores {document.seq}"
+    shard = decode_scores(unseal(identity.key_of(store), sealed, name=name), name=name)
+    said = (shard.seq, shard.store, shard.bucket, shard.buckets, len(shard.ids))
+    expected = (document.seq, store, ref.bucket, ref.buckets, ref.rows)
+    if said != expected:
+        raise ReleaseError(
+            f"{name} says seq, store, bucket, buckets, rows are {said}; allowed: {expected}, as in "
+            "the index"
+        )
+    return shard
 
 
 def _insert(db: sqlite3.Connection, shard: ScoresShard, erased: Callable[[str], bool]) -> None:
@@ -135,77 +122,7 @@ def _insert(db: sqlite3.Connection, shard: ScoresShard, erased: Callable[[str], 
             continue
         values = (rows[items], probabilities, rows[bought], at)
         db.execute(
-            "INSERT INTO customers VALUES (?, ?, ?, ?, ?)",
+            # a customer of the own store and of the store of everybody is stored once
+            "INSERT OR IGNORE INTO customers VALUES (?, ?, ?, ?, ?)",
             [pseudonym.hex(), *(each.tobytes() for each in values)],
         )
-
-
-class ScoresFile:
-    """An open file of online scores; use it in the thread that opened it.
-
-    Args:
-        path: the file.
-
-    Raises:
-        HomeError: here and in every method: the file is missing, is none of ours, or is damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._reading():
-            if not path.is_file():
-                raise FileNotFoundError(2, "the file is missing")
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._db = sqlite3.connect(uri, uri=True)
-            try:
-                (text,) = self._db.execute("SELECT json FROM about").fetchone() or ("",)
-                self.document = parse_online_scores(text.encode())
-            except BaseException:
-                self._db.close()
-                raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def customer(self, pseudonym: str) -> CustomerList | None:
-        """What is known of a customer, by pseudonym as 32 hex digits, or None."""
-        query = (
-            "SELECT items, probabilities, bought_items, bought_at FROM customers"
-            " WHERE customer_id = ?"
-        )
-        with self._reading():
-            row = self._db.execute(query, [pseudonym]).fetchone()
-            if row is None:
-                return None
-            items, probabilities, bought, at = row
-            times = np.frombuffer(at, np.int64).tolist()
-            found = CustomerList(
-                self._names(items),
-                np.frombuffer(probabilities, np.float32),
-                list(zip(self._names(bought), times, strict=True)),
-            )
-            if len(found.items) != len(found.probabilities):
-                raise ValueError("a list has another length than its probabilities")
-        return found
-
-    def _names(self, rows: bytes) -> list[str]:
-        query = "SELECT item_id FROM items WHERE row = ?"
-        names = [
-            self._db.execute(query, [row]).fetchone()
-            for row in np.frombuffer(rows, np.int32).tolist()
-        ]
-        if None in names:
-            raise ValueError("an item is missing")
-        return [name for (name,) in names]
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        advice = "the next sync fetches them again"
-        try:
-            with home_errors(f"can't read the online scores {self.path}", advice):
-                yield
-        except (ValueError, TypeError, AttributeError, ReleaseError) as error:
-            raise HomeError(
-                f"the online scores {self.path} are damaged: {error}; {advice}"
-            ) from error

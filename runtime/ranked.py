@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.manifest import Manifest
-from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, blend, fuse_ranks
+from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, STRANGER_WEIGHT, blend, fuse_ranks
 from c2rec.runtime.online_side import Listed
-from c2rec.runtime.records import AnswerPath, Tier
+from c2rec.runtime.records import CHANNELS, AnswerPath, Tier
 
 _Rows = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
@@ -79,8 +79,9 @@ def choose(
 def _merged(
     ranked: Ranked, listed: Listed, manifest: Manifest, channel: int, k: int
 ) -> tuple[AnswerPath, tuple[_Rows, npt.NDArray[np.float64]]]:
-    same_model = ranked.bought is not None and listed.scores.space == manifest.space
-    if same_model and manifest.calibration is not None and listed.odds is not None:
+    by_model = ranked.bought is not None
+    comparable = (listed.scores.space, listed.scores.channel) == (manifest.space, CHANNELS[channel])
+    if by_model and comparable and manifest.calibration is not None and listed.odds is not None:
         return "blend", blend(
             ranked.best.rows,
             ranked.best.scores,
@@ -92,7 +93,7 @@ def _merged(
             weight=BLEND_WEIGHT * listed.fresh.share,
             k=k,
         )
-    weight = FUSION_WEIGHT * listed.fresh.share
+    weight = (FUSION_WEIGHT if by_model else STRANGER_WEIGHT) * listed.fresh.share
     return "rank-fusion", fuse_ranks(
         ranked.best.rows, listed.rows, listed.places, weight=weight, k=k
     )

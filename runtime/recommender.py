@@ -25,32 +25,27 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
-from c2rec.runtime.asked import NO_ROWS, Asked, Rows, Shown, best_of, history_of
+from c2rec.runtime.asked import NO_ROWS, Asked, Shown
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
-from c2rec.runtime.ranked import Chosen, Ranked, Scored, choose
+from c2rec.runtime.ranked import Chosen, Ranked, choose
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
-from c2rec.runtime.records import CHANNELS, Channel, Tier
+from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.state import Generation, State, read_state
+from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import Watch
 from c2rec.runtime.whole import whole_cache
-
-if TYPE_CHECKING:
-    from c2rec.runtime.engine import Engine, Filter
-    from c2rec.runtime.scorer import Encoder
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
@@ -87,8 +82,7 @@ class Recommender:
         self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
-        self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
-        self._filtered: tuple[Shown, Filter] | None = None  # the last one used
+        self._tiers = Tiers(cache, self.manifest)
         if cache.about("customers") == "pseudonyms":
             if identity is None:
                 self.warnings.append(
@@ -112,8 +106,8 @@ class Recommender:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
+        watch = Watch(home)  # before the state is read, so that no change is missed
         state, warning = begin(home)
-        watch = Watch(home)
         identity, trouble = _identity(home)
         try:
             recommender = cls._of(home, state.active, identity, thorough=thorough)
@@ -197,6 +191,7 @@ class Recommender:
                 if mine and each and (each.release, each.seq) == (mine.release, mine.seq):
                     if each.name != mine.name:
                         self._cache.reopen(generation_path(self._home, each.name))
+                        self._trial = self._trial and (self._home, each.name)
                     self._generation = each
         except HomeError as error:
             self._warn(str(error))
@@ -270,7 +265,7 @@ class Recommender:
                 listed = listed.only(left_out, shown)
             asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
             if not self._popular_only:
-                ranked = self._modelled(customer, in_basket, asked)
+                ranked = self._tiers.modelled(customer, in_basket, asked)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self._warn(f"{error}; answering by popularity")
@@ -278,7 +273,7 @@ class Recommender:
         else:
             self._count_good_answer()
         asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
-        ranked = ranked or self._popular(asked)
+        ranked = ranked or self._tiers.popular(asked)
         path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
         return Answer(
             customer_id=customer_id,
@@ -325,67 +320,11 @@ class Recommender:
             )
         return listed
 
-    def _modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
-        """Rank by the first tier that the model serves; None where it serves neither."""
-        if customer is not None and customer.has.any():
-            history = history_of(customer, in_basket, asked.channel)
-            if len(in_basket) and self._can_encode:
-                components, has = self._encode(history)
-            else:
-                components, has = customer.components[None], customer.has[None]
-            bought = tuple(bool(flag) for flag in customer.has)
-            return self._scored("personal", components, has, history[0], bought, asked)
-        if len(in_basket) and self._can_encode:
-            history = history_of(None, in_basket, asked.channel)
-            components, has = self._encode(history)
-            return self._scored("basket", components, has, history[0], (False,) * 3, asked)
-        return None
-
-    def _scored(
-        self,
-        tier: Tier,
-        components: npt.NDArray[np.float32],
-        has: npt.NDArray[np.bool_],
-        history: Rows,
-        bought: tuple[bool, ...],
-        asked: Asked,
-    ) -> Ranked | None:
-        """Rank by the model; None where nothing is left.
-
-        ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
-        without.
-        """
-        from c2rec.runtime.engine import Request
-
-        channel = CHANNELS.index(asked.channel)
-        request = Request(components, has, channel, history, asked.left_out)
-        found = self._engine.top_k(request, asked.depth, only=self._filter(asked.shown))
-        if not len(found.rows):
-            return None
-        best = Scored(found.rows, found.scores, found.attention)
-        scores, attention = self._engine.scorer.score_rows(
-            asked.listed, components, has, channel, history
-        )
-        return Ranked(tier, best, Scored(asked.listed, scores, attention), bought)
-
-    def _popular(self, asked: Asked) -> Ranked:
-        sold = self._popularity[CHANNELS.index(asked.channel)]  # (items,)
-        left_out = asked.left_out
-        if asked.shown is not None:
-            left_out = np.union1d(left_out, np.flatnonzero(~asked.shown.rows))
-        best = best_of(sold[None], left_out, -1, asked.depth)  # (<= depth,)
-        tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
-        found, listed = (
-            Scored(rows, sold[rows], np.zeros((3, len(rows)), np.float32))
-            for rows in (best, asked.listed)
-        )
-        return Ranked(tier, found, listed, None)
-
     def _items(
         self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
     ) -> tuple[RecommendedItem, ...]:
         names = self._cache.item_names([each.row for each in chosen])
-        sold = self._popularity[CHANNELS.index(channel)]  # (items,)
+        sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
         found = []
         for (item_id, name), (row, value, alphas, by_list) in zip(names, chosen, strict=True):
             if by_list:
@@ -396,18 +335,6 @@ class Recommender:
                 reason = POPULAR[channel] if sold[row] else CATALOGUE
             found.append(RecommendedItem(item_id, name, value, reason, Attention(*alphas)))
         return tuple(found)
-
-    def _encode(
-        self, history: tuple[Rows, Rows]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Encode a history: components (1, 3, d) and has (1, 3)."""
-        items, channels = history
-        ones = np.ones((1, len(items)), np.float32)
-        return self._encoder.encode(items[None], channels[None], ones)
-
-    @property
-    def _can_encode(self) -> bool:
-        return self.manifest.encoder == "history"
 
     def shown(self, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> Shown:
         """Prepare a filter, to be used for many requests: stock, an age limit, a category.
@@ -427,27 +354,6 @@ class Recommender:
                 rows[found] = flag
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
-
-    def _filter(self, shown: Shown | None) -> "Filter | None":
-        if shown is None:
-            return None
-        if self._filtered is None or self._filtered[0] is not shown:
-            self._filtered = shown, self._engine.filter(shown.rows)
-        return self._filtered[1]
-
-    @cached_property
-    def _engine(self) -> "Engine":
-        # onnxruntime: only where a tier needs it
-        from c2rec.runtime.engine import Engine, fitting_arrays
-
-        with fitting_arrays():
-            return Engine(self._cache, attention=self.manifest.attention)
-
-    @cached_property
-    def _encoder(self) -> "Encoder":
-        from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
-
-        return Encoder(self._cache)
 
 
 def _identity(home: Path) -> tuple[Identity | None, str | None]:

@@ -24,9 +24,17 @@ from c2rec.runtime.documents import (
 )
 from c2rec.runtime.download import keep_blobs
 from c2rec.runtime.erase import take_tombstones
-from c2rec.runtime.errors import C2RecError, HomeError, IdentityError, SyncError, TrustError
+from c2rec.runtime.errors import (
+    C2RecError,
+    HomeError,
+    IdentityError,
+    ReleaseError,
+    SyncError,
+    TrustError,
+)
 from c2rec.runtime.flip import SPARE_BYTES, free_bytes, remove_leftovers, remove_unused
 from c2rec.runtime.identity import Identity, find_identity
+from c2rec.runtime.online_documents import parse_online_scores
 from c2rec.runtime.settings import Settings, read_settings
 from c2rec.runtime.source import Source, open_source
 from c2rec.runtime.state import (
@@ -38,10 +46,12 @@ from c2rec.runtime.state import (
     raise_floors,
     read_tables,
 )
+from c2rec.runtime.take_scores import take_scores
 from c2rec.runtime.trust import Repository, open_repository, signed_at_most
 from c2rec.runtime.whole import whole_cache
 
 TOMBSTONES = "tomb/tombstones.json"
+SCORES = "scores/index.json"
 
 
 @dataclass(slots=True)
@@ -146,6 +156,7 @@ def _sync(
             release = _release(repository, ring.seq)
             state = _install(home, release, identity, source, state, report)
             synced.release = state.active.release
+        synced.warnings += _take_scores(home, identity, source, repository, report)
         with home_errors(f"can't write to the home folder {home}"):
             if synced.outcome != "halted":  # a halt ends: what was fetched then is not lost
                 keep_blobs(home, ())
@@ -189,6 +200,27 @@ def _take_tombstones(home: Path, identity: Identity, repository: Repository) -> 
     """Erase who asked for it, from what is installed too."""
     content = repository.target(TOMBSTONES)
     return take_tombstones(home, parse_tombstones(content), identity) if content else 0
+
+
+def _take_scores(
+    home: Path,
+    identity: Identity,
+    source: Source,
+    repository: Repository,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Take online scores that are newer; where they can't be, the release serves all the same.
+
+    Returns:
+        Warnings: why they were not taken.
+    """
+    try:
+        content = repository.target(SCORES)
+        if content is not None:
+            take_scores(home, parse_online_scores(content), identity, source, report=report)
+    except (ReleaseError, SyncError) as error:
+        return [f"online scores were not taken: {error}"]
+    return []
 
 
 def _decide(home: Path, ring: Ring, identity: Identity, state: State | None) -> str:

@@ -15,6 +15,7 @@ from c2rec.runtime.errors import C2RecError
 from c2rec.store_kiosk.commands.bench import bench
 from c2rec.store_kiosk.commands.doctor import doctor
 from c2rec.store_kiosk.commands.enrol import enrol
+from c2rec.store_kiosk.commands.erase import erase
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
 from c2rec.store_kiosk.commands.queue import queue
@@ -78,6 +79,7 @@ for command in (
     bench,
     record,
     queue,
+    erase,
 ):
     main.add_command(command)
 

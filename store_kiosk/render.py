@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2rec.runtime.records import COMPONENTS, Tier
+from c2rec.runtime.records import COMPONENTS, AnswerPath, Tier
 
 if TYPE_CHECKING:
     from c2rec.runtime.answer import Answer
@@ -20,6 +20,13 @@ TIER_WORDS: dict[Tier, str] = {
     "store-popular": "from what sells best",
     "catalogue": "from the catalogue",
 }
+
+PATH_WORDS: dict[AnswerPath, str] = {
+    "offline": "too old to count",
+    "blend": "blended in",
+    "rank-fusion": "joined by rank",
+}
+"""What became of a customer's online scores."""
 
 _LINE = 96
 """Longest line of a sentence."""
@@ -51,6 +58,9 @@ def answer_document(answer: "Answer") -> dict[str, Any]:
             }
             for item in answer.items
         ],
+        "path": answer.path,
+        "online_as_of": answer.online_as_of,
+        "online_age_s": answer.online_age_s,
         "unknown_items": list(answer.unknown_items),
         "elapsed_ms": round(answer.elapsed_ms, 3),
     }
@@ -67,15 +77,19 @@ def answer_text(answer: "Answer", data_to: str) -> str:
     lines = [
         f"For {who}, {answer.channel}: {TIER_WORDS[answer.tier]} ({answer.tier})",
         f"Release {answer.release}, data up to {data_to}",
-        "",
     ]
+    if answer.online_age_s is not None:
+        age = _duration(answer.online_age_s)
+        lines.append(f"Online scores: {age} old, {PATH_WORDS[answer.path]} ({answer.path})")
+    lines.append("")
     head = ["", "name", "item", "score", *COMPONENTS, "reason"]
     rows = []
     for rank, item in enumerate(answer.items, start=1):
         alphas = [getattr(item.attention, k) for k in COMPONENTS]
         shares = [f"{alpha:.0%}" if any(alphas) else "–" for alpha in alphas]
         # units sold, weighed by age, need no third decimal
-        score = f"{item.score:.3f}" if any(alphas) else f"{item.score:.1f}"
+        score = f"{item.score:.1f}" if answer.path == "offline" and not any(alphas) else ""
+        score = score or f"{item.score:.{4 if answer.path == 'rank-fusion' else 3}f}"
         rows.append(
             [str(rank), _short(item.name), _short(item.item_id), score, *shares, item.reason]
         )
@@ -161,6 +175,32 @@ def status_text(document: dict[str, Any]) -> str:
     lines |= {name: f"{size:,} bytes" for name, size in document["files"].items()}
     width = max(map(len, lines))
     return "\n".join(plain(f"{name:<{width}}  {value}") for name, value in lines.items())
+
+
+def erased_text(document: Mapping[str, Any], receipt: str) -> str:
+    """Say what erasing did, and what is left to do."""
+    rewritten, searched = document["rewritten"], document["searched"]
+    found = f"erased from {len(rewritten)} files" if document["found"] else "was not found"
+    lines = [
+        f"The customer {found}, and won't come back.",
+        (
+            f"Nothing is left of them in {searched['files']} files, {searched['bytes']:,} bytes, "
+            "all of which were searched."
+        ),
+    ]
+    if readers := document["still_open_in"]:
+        lines.append(
+            f"These processes still have an old file open, until their next answer or their end: "
+            f"{', '.join(map(str, readers))}"
+        )
+    return "\n".join(plain(line) for line in [*lines, f"Receipt: {receipt}"])
+
+
+def _duration(seconds: int) -> str:
+    for name, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {name}"
+    return f"{seconds} s"
 
 
 def _seq_text(document: Mapping[str, Any]) -> str:

@@ -56,7 +56,10 @@ def fail(home: Path | str, *arguments: str) -> str:
 def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
     text = succeed(home, "recommend", "c000003", "-k", "3", "--basket", "i000001,nope", "--json")
     answer = json.loads(text)
-    keys = "schema customer_id channel tier release items unknown_items elapsed_ms"
+    keys = (
+        "schema customer_id channel tier release items path online_as_of online_age_s "
+        "unknown_items elapsed_ms"
+    )
     assert list(answer) == keys.split()
     assert answer["schema"] == 1
     assert (answer["customer_id"], answer["channel"]) == ("c000003", "offline")

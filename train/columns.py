@@ -72,7 +72,7 @@ def transaction_columns(table: Table) -> list[Column]:
             ~pl.col("channel").is_in(list(CHANNELS)).fill_null(value=False),
             f"{' or '.join(CHANNELS)}, in small letters",
         ),
-        _timestamp(table),
+        timestamp_column(table, "timestamp"),
         _quantity(table),
         _price(table),
         _store(table),
@@ -91,8 +91,13 @@ def bad_id(name: str) -> pl.Expr:
     return bad.fill_null(value=True)
 
 
-def _timestamp(table: Table) -> Column:
-    dtype, column = table.rows.schema["timestamp"], pl.col("timestamp")
+def timestamp_column(table: Table, name: str) -> Column:
+    """Say how to read a column of times.
+
+    Raises:
+        DataError: it is of a type that can't be read.
+    """
+    dtype, column = table.rows.schema[name], pl.col(name)
     if dtype == pl.Date:
         value = column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     elif isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
@@ -102,11 +107,11 @@ def _timestamp(table: Table) -> Column:
     elif dtype == pl.String:
         value = _parse_timestamp(column)
     else:
-        raise _wrong_type(table, "timestamp", _TIMESTAMP_RULE)
+        raise _wrong_type(table, name, _TIMESTAMP_RULE)
     # as numbers: a date far outside the calendar makes polars panic
     seconds = value.dt.epoch("s")
     bad = ~seconds.is_between(0, _YEAR_2100, closed="left").fill_null(value=False)
-    return Column("timestamp", value, bad, _TIMESTAMP_RULE)
+    return Column(name, value, bad, _TIMESTAMP_RULE)
 
 
 def _parse_timestamp(column: pl.Expr) -> pl.Expr:
@@ -125,7 +130,7 @@ def _parse_timestamp(column: pl.Expr) -> pl.Expr:
 
 
 def _quantity(table: Table) -> Column:
-    given, number = _number(table, "quantity")
+    given, number = number_column(table, "quantity")
     whole = (number == number.floor()) & number.is_between(1, MAX_QUANTITY)
     return Column(
         "quantity",
@@ -136,15 +141,19 @@ def _quantity(table: Table) -> Column:
 
 
 def _price(table: Table) -> Column:
-    given, number = _number(table, "price")
+    given, number = number_column(table, "price")
     fits = number.is_finite() & (number >= 0)
     return Column(
         "price", number, given & ~fits.fill_null(value=False), "a number from 0, or nothing"
     )
 
 
-def _number(table: Table, name: str) -> tuple[pl.Expr, pl.Expr]:
-    """Whether there is a value, and the value as Float64, null where it is no number."""
+def number_column(table: Table, name: str) -> tuple[pl.Expr, pl.Expr]:
+    """Whether there is a value, and the value as Float64, null where it is no number.
+
+    Raises:
+        DataError: the column is of a type that can't be read.
+    """
     dtype = table.rows.schema.get(name, pl.Null())
     if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
         raise _wrong_type(table, name, "numbers")

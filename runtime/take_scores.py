@@ -1,0 +1,84 @@
+"""Taking online scores in a sync: fetched, built beside, and put in service at one go."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from c2rec.runtime.disk import home_errors
+from c2rec.runtime.documents import BlobRef
+from c2rec.runtime.download import fetch_blobs, read_blob
+from c2rec.runtime.errors import TrustError
+from c2rec.runtime.fields import moment_text
+from c2rec.runtime.identity import Identity
+from c2rec.runtime.online_documents import OnlineScores
+from c2rec.runtime.online_store import build_scores, scores_path
+from c2rec.runtime.source import Source
+from c2rec.runtime.state import changing_state, find_floors, raise_floors, read_tables
+from c2rec.runtime.tombstones import read_tombstones
+
+FLOOR = "scores"
+"""Name of the floor below which online scores are not taken."""
+
+
+def take_scores(
+    home: Path,
+    document: OnlineScores,
+    identity: Identity,
+    source: Source,
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> bool:
+    """Take online scores in the place of older ones.
+
+    Args:
+        home: the home folder, whose lock the caller holds.
+        document: verified.
+        identity: the kiosk's.
+        source: the repository.
+        report: called with what is being done.
+
+    Returns:
+        Whether they are new.
+
+    Raises:
+        TrustError: newer ones were signed before.
+        ReleaseError: they are not what the format allows.
+        NetworkError, SyncError: a blob can't be fetched.
+        HomeError: the home can't be written.
+    """
+    named = read_tables(home, ("scores",)).get("scores", [])
+    _remove_others(home, {row["file"] for row in named})
+    floor = find_floors(home).get(FLOOR, 0)
+    if document.seq < floor:
+        raise TrustError(
+            f"they have seq {document.seq}, below {floor}, which head office has signed before"
+        )
+    if named and named[0]["seq"] == document.seq and (home / "scores" / named[0]["file"]).is_file():
+        return False
+
+    def blob(wanted: BlobRef) -> bytes:
+        what = f"a part of the online scores {document.seq}"
+        fetch_blobs(source, home, [(wanted, what)])
+        return read_blob(home, wanted, what)
+
+    report("taking online scores")
+    path = scores_path(home, document.seq)
+    digest = build_scores(
+        document, blob, identity, path, erased=read_tombstones(home, identity).covers
+    )
+    with changing_state(home) as db:
+        db.execute("DELETE FROM scores")
+        row = [document.seq, path.name, digest, moment_text(document.as_of)]
+        db.execute("INSERT INTO scores (seq, file, sha256, as_of) VALUES (?, ?, ?, ?)", row)
+        raise_floors(db, {FLOOR: document.seq})
+    _remove_others(home, {path.name})
+    return True
+
+
+def _remove_others(home: Path, names: set[str]) -> None:
+    """Remove scores that don't answer, whole or not."""
+    with suppress(FileNotFoundError), home_errors(f"can't write to the home folder {home}"):
+        folder = home / "scores"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in names and not path.is_dir():
+                path.unlink()

@@ -1,0 +1,83 @@
+"""``c2rec-kiosk erase``, and how an answer with online scores reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from c2rec.store_kiosk.cli import main
+from tests.enrolled import Kiosk, make_kiosk
+
+CUSTOMER = "c000003"
+
+
+@pytest.fixture
+def kiosk(tmp_path: Path) -> Kiosk:
+    return make_kiosk(tmp_path)
+
+
+def run(kiosk: Kiosk, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--home", str(kiosk.home), *arguments])
+
+
+def test_the_text_says_what_was_done_and_where_the_receipt_is(kiosk: Kiosk, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    result = run(kiosk, "erase", CUSTOMER, "--receipt", str(receipt))
+    assert result.exit_code == 0, result.stderr
+    assert "erased from 3 files" in result.stdout
+    assert str(receipt) in result.stdout
+    assert CUSTOMER not in result.stdout
+    again = run(kiosk, "erase", CUSTOMER, "--receipt", str(tmp_path / "again.json"))
+    assert "was not found" in again.stdout
+
+
+def test_the_json_is_the_receipt(kiosk: Kiosk, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    result = run(kiosk, "erase", CUSTOMER, "--receipt", str(receipt), "--json")
+    assert json.loads(result.stdout) == json.loads(receipt.read_text())
+    assert json.loads(result.stdout)["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["erase", CUSTOMER], 2, "Missing option '--receipt'"),
+        (["erase", "", "--receipt", "r.json"], 1, "customer is empty"),
+        (["erase", CUSTOMER, "--receipt", "{home}/r.json"], 1, "outside the home"),
+    ],
+)
+def test_what_can_not_be_done_is_told(
+    kiosk: Kiosk, arguments: list[str], code: int, said: str
+) -> None:
+    filled = [each.format(home=kiosk.home) for each in arguments]
+    result = run(kiosk, *filled)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_an_answer_tells_the_age_of_online_scores_and_what_became_of_them(kiosk: Kiosk) -> None:
+    result = run(kiosk, "recommend", CUSTOMER)
+    assert "Online scores: 60 min old, joined by rank (rank-fusion)" in result.stdout
+    answer = json.loads(run(kiosk, "recommend", CUSTOMER, "--json").stdout)
+    assert answer["path"] == "rank-fusion"
+    assert 3600 <= answer["online_age_s"] < 3700
+    without = json.loads(run(kiosk, "recommend", "c000012", "--json").stdout)
+    assert (without["path"], without["online_as_of"]) == ("offline", None)
+    assert "Online scores" not in run(kiosk, "recommend", "c000012").stdout
+
+
+def test_answering_loads_no_cryptography_and_no_sqlite_utils(kiosk: Kiosk) -> None:
+    """A person waits."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from c2rec.runtime.recommender import Recommender\n"
+        f"r = Recommender.open(Path({str(kiosk.home)!r})); a = r.recommend({CUSTOMER!r});"
+        "assert a.path == 'rank-fusion';"
+        "print([m for m in ('cryptography', 'sqlite_utils', 'urllib3') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
