@@ -9,16 +9,17 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.export.customers import power_of_two
+from c2rec.export.customers import Customers, power_of_two
 from c2rec.export.publish import promote_release
 from c2rec.export.rings import find_ring, halt_ring, parse_waves
 from c2rec.export.signed import open_repository
 from c2rec.export.tombstones import add_tombstones
 from c2rec.runtime.bundle import read_bundle
+from c2rec.runtime.documents import ShardRef, parse_index
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.identity import pseudonym
 from c2rec.runtime.shards import apply_delta
-from c2rec.runtime.visitors import find_visitor
+from c2rec.runtime.visitors import encode_visitors, find_visitor, seal_row
 from tests.release import change_tensor, make_release
 from tests.repositories import Head, make_head
 from tests.repository_reader import read_blob, read_deltas, read_repository
@@ -113,6 +114,18 @@ def test_a_damaged_bucket_of_visitors_is_refused(tmp_path: Path) -> None:
         find_visitor(bytes(flipped), "c000029", key, size=8, items=40, name="visitors")
 
 
+def test_a_visitor_s_row_that_holds_another_is_refused(tmp_path: Path) -> None:
+    """Validly sealed under the visitor's key: head office's mistake, not a thief's work."""
+    made = make_release(tmp_path / "b")
+    customers = Customers(read_bundle(made.folder), b"k" * 32, frozenset())
+    (rows,) = customers.visitors(1)
+    (one, key, _), (_, _, row) = rows[:2]
+    bucket = encode_visitors([one], [seal_row(key, row)])
+    (name,) = (each for each in made.customer_ids if pseudonym(b"k" * 32, each) == one)
+    with pytest.raises(ReleaseError, match="the row of a customer holds another"):
+        find_visitor(bucket, name, b"k" * 32, size=8, items=40, name="visitors")
+
+
 def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
     head, stores = make_head(tmp_path, publish=False), spread_stores()
     head.publish(stores=stores)
@@ -163,6 +176,22 @@ def test_another_space_has_no_deltas(tmp_path: Path) -> None:
     seen = read_repository(head.repo, head.keys)
     assert seen.release.space != head.release(1).space
     assert all(not ref.deltas for shards in seen.shards.values() for ref, _ in shards)
+
+
+def test_a_delta_that_is_no_smaller_than_the_shard_is_not_written(tmp_path: Path) -> None:
+    head = make_head(tmp_path)
+    head.publish(encoder="table", seed=5)
+    head.publish(encoder="table", seed=5, rebought=range(30))  # every row is another
+    seen = read_repository(head.repo, head.keys)
+    assert seen.release.space == head.release(2).space
+    ((ref, _),) = seen.shards["all"]
+    assert ref.content != read_shards_of(head, 2)[0].content
+    assert ref.deltas == ()
+
+
+def read_shards_of(head: Head, seq: int) -> tuple[ShardRef, ...]:
+    release = head.release(seq)
+    return parse_index(read_blob(head.repo, release.indexes[0]), space=release.space)["all"]
 
 
 def test_a_base_that_is_gone_costs_only_its_delta(tmp_path: Path) -> None:
