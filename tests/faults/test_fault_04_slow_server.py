@@ -1,6 +1,7 @@
 """Fault 4: a server that drips, so that no pause is ever too long."""
 
 import time
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -35,14 +36,16 @@ def test_a_blob_that_drips_ends_at_the_deadline_and_is_kept_as_far_as_it_came(fr
     fresh.safe()
 
 
+def begin_and_wait(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.wfile.write(content[:10])
+    handler.wfile.flush()
+    time.sleep(0.7)
+
+
 def test_a_server_that_stops_in_the_middle_is_the_network(fresh: Place) -> None:
     def stuck(path: str, reply: Reply) -> Reply:
         if path.startswith("blob/"):
-            reply.write = lambda handler, content: (
-                handler.wfile.write(content[:10]),
-                handler.wfile.flush(),
-                time.sleep(0.7),
-            )
+            reply.write = begin_and_wait
         return reply
 
     with fresh.served() as server:

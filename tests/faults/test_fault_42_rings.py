@@ -82,7 +82,7 @@ def test_a_floor_that_was_signed_is_remembered(fresh: Place) -> None:
 
 def test_a_ring_that_is_not_there_is_told(fresh: Place) -> None:
     fresh.settings(ring="beta")
-    with pytest.raises(SyncError, match="has no ring 'beta'; check `ring` in kiosk.toml"):
+    with pytest.raises(SyncError, match=r"has no ring 'beta'; check `ring` in kiosk\.toml"):
         fresh.sync()
     fresh.settings(ring="stable")
     fresh.safe()
