@@ -71,7 +71,7 @@ def find_doubts(db: sqlite3.Connection) -> list[Doubt]:
     kiosks = defaultdict[tuple[str, str], dict[str, list[_Batch]]](lambda: defaultdict(list))
     for row in db.execute(query):
         runs = [(boot, first, last) for boot, first, last in json.loads(row[11])]
-        batch = _Batch(*row[:11], runs, *row[12:])
+        batch = _Batch(*row[:11], runs=runs, backwards=bool(row[12]), altered=row[13])
         kiosks[batch.store, batch.device][batch.epoch].append(batch)
     doubts = []
     for (store, device), epochs in kiosks.items():
