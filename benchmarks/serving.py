@@ -176,7 +176,7 @@ def memory(home: Path) -> dict[str, dict[str, float]]:
 def answering(home: Path, requests: int) -> dict[str, float]:
     """Milliseconds: ``recommend``, all included, and the engine alone, by turns."""
     recommender = Recommender.open(home)
-    cache = Cache(generation_path(home, read_state(home).active.release))
+    cache = Cache(generation_path(home, read_state(home).active.name))
     engine = Engine(cache, attention=recommender.manifest.attention)
     customers = recommender.manifest.counts.customers
     rng = np.random.default_rng(2)
@@ -248,7 +248,7 @@ def main() -> None:
         times = opening(home)
         ratio = times["first answer"] / times["import onnxruntime"]
         print(*(f"{name}: {value:.3f} s" for name, value in times.items()), f"ratio {ratio:.2f}")
-        cache = Cache(generation_path(home, read_state(home).active.release))
+        cache = Cache(generation_path(home, read_state(home).active.name))
         names = ["item_embeddings", "item_bias", "attention_bias"]
         sizes = [
             sum(cache.array(name).nbytes for name in some) / 1e6

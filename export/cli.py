@@ -4,19 +4,35 @@ import click
 
 from c2rec.export.commands.bundle import bundle, check
 from c2rec.export.commands.collect import collect
+from c2rec.export.commands.collect_garbage import collect_garbage
+from c2rec.export.commands.expiry import expiry
+from c2rec.export.commands.halt import halt
+from c2rec.export.commands.keys import keys
+from c2rec.export.commands.promote import promote
+from c2rec.export.commands.publish import publish
+from c2rec.export.commands.resign import resign
+from c2rec.export.commands.tombstone import tombstone
 from c2rec.train.commands.options import errors_to_exit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="c2rec")
 def cli() -> None:
-    """Make releases that kiosks can serve."""
+    """Make releases that kiosks can serve, and publish them."""
 
 
 for command in (
     bundle,
     check,
     collect,
+    keys,
+    publish,
+    promote,
+    halt,
+    tombstone,
+    resign,
+    expiry,
+    collect_garbage,
 ):
     cli.add_command(command)
 

@@ -8,8 +8,11 @@
     KEYS/customer.key, stores.key                         masters, 32 bytes in hex
 
 What the offline keys have signed is kept here, and carried into a repository by whoever publishes
-next; so ``offline/`` is needed for nothing but ``keys init``, ``keys rotate`` and their expiry. A
-role's key is the file whose name has the keyid that the metadata names: while a rotation is under
+next; so ``offline/`` is needed for nothing but ``keys init``, ``keys rotate`` and their expiry. On
+the other side, what a repository has of them that is newer, and signed as it must be, is taken
+over: a copy of the folder with some of the keys serves on after a rotation of others.
+
+A role's key is the file whose name has the keyid that the metadata names: while a rotation is under
 way, both files may be there.
 """
 
@@ -43,7 +46,13 @@ from tuf.api.serialization import DeserializationError
 
 from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import IdentityError, PublishError
-from c2rec.runtime.identity import KEY_BYTES, Identity, derived_key
+from c2rec.runtime.identity import (
+    EVERY_STORE,
+    KEY_BYTES,
+    Identity,
+    derived_key,
+    every_store_key,
+)
 
 OFFLINE = ("root", "targets")
 PATHS = {"release": "rel/*", "channel": "channel/*", "data": "tomb/*", "scores": "scores/*"}
@@ -129,14 +138,25 @@ class Keys:
 
     def store_metadata(self, metadata: Metadata[Root] | Metadata[Targets]) -> None:
         """Keep a new version of root or targets; from here on it is the one in force."""
-        name = f"{metadata.signed.version}.{metadata.signed.type}.json"
-        path = self.folder / "metadata" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{name}.tmp")
-        temporary.write_bytes(metadata.to_bytes())
-        sync_to_disk(temporary)
-        temporary.replace(path)
-        sync_to_disk(path.parent)
+        self.adopt(f"{metadata.signed.version}.{metadata.signed.type}", metadata.to_bytes())
+
+    def adopt(self, version: str, content: bytes) -> None:
+        """Keep a new version of root or targets, which somebody has checked.
+
+        Args:
+            version: as in ``2.root``.
+            content: as it was signed.
+        """
+        path = self.folder / "metadata" / f"{version}.json"
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            sync_to_disk(temporary)
+            temporary.replace(path)
+            sync_to_disk(path.parent)
+        except OSError as error:
+            raise PublishError(f"{path}: can't be written: {error.strerror}") from error
 
     @property
     def customer_key(self) -> bytes:
@@ -149,7 +169,9 @@ class Keys:
         return self._master("stores.key")
 
     def store_key(self, store: str) -> bytes:
-        """The key that seals what is for a store."""
+        """The key that seals what is for a store; that of ``all`` every kiosk has."""
+        if store == EVERY_STORE:
+            return every_store_key(self.customer_key)
         return derived_key(self.stores_key, f"store:{store}")
 
     def identity(self, store: str, device: str) -> Identity:
@@ -261,11 +283,18 @@ def make_keys(
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that nobody but its owner can read, and sync it."""
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(content)
-    sync_to_disk(path)
-    sync_to_disk(path.parent)
+    """Write a new file that nobody but its owner can read, and sync it.
+
+    Raises:
+        PublishError: it is there already, or can't be written.
+    """
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_bytes(content)
+        sync_to_disk(path)
+        sync_to_disk(path.parent)
+    except OSError as error:
+        raise PublishError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def expiry(role: str) -> datetime:

@@ -4,15 +4,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 
 from c2rec.export.blobs import Blobs
 from c2rec.export.customers import Customers, power_of_two
 from c2rec.export.deltas import BASES, Earlier, publish_shard
 from c2rec.export.keys import Keys
-from c2rec.export.rings import point_ring, ring_target, rings
+from c2rec.export.rings import Moved, point_ring, ring_target, rings
 from c2rec.export.signed import SignedRepository, open_repository
+from c2rec.export.storage import Storage
 from c2rec.export.tombstones import erased
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.documents import (
@@ -57,7 +57,7 @@ class Published:
 
 def publish(
     bundle_folder: Path,
-    repo: str | Path,
+    repo: str | Path | Storage,
     keys: Keys,
     *,
     ring: str = "stable",
@@ -76,7 +76,7 @@ def publish(
 
     Args:
         bundle_folder: the bundle.
-        repo: folder or URL of the repository; a new one is made.
+        repo: folder or URL of the repository, or its files; a new one is made.
         keys: head office's.
         ring: which kiosks take it.
         waves: when which share of them may install; none: everybody at once.
@@ -101,33 +101,20 @@ def publish(
         if not again:
             _refuse_published(bundle, releases, ring)
         number = _next_seq(repository, releases, seq)
-        blobs = Blobs(repository.storage)
-        space = bundle.manifest.space
-        before = next(iter(releases), None)
-        earlier = [each for each in releases if each.space == space][:BASES]
-
         report("reading customers")
         customers = Customers(bundle, keys.customer_key, erased(repository))
-        files = {}
-        for name in TRAVELLING:
-            if name in bundle.manifest.files:
-                report(f"publishing {name}")
-                files[name] = blobs.put_file(bundle_folder / name, bundle.manifest.files[name])
-        report(f"publishing shards of {len(customers.stores)} stores")
-        indexes, shards = _publish_stores(bundle, customers, keys, blobs, before, earlier)
-        rows = None
-        if visitors:
-            report("publishing visitors' rows")
-            rows = _publish_visitors(customers, blobs, before)
+        cut = _Cut(bundle, customers, Blobs(repository.storage), releases, report)
+        files = cut.files()
+        indexes, shards = cut.stores(keys)
         release = PublishedRelease(
             seq=number,
             issued_at=datetime.now(UTC).replace(microsecond=0),
             min_runtime=min_runtime,
-            space=space,
+            space=bundle.manifest.space,
             manifest=bundle.manifest,
             files=files,
             indexes=indexes,
-            visitors=rows,
+            visitors=cut.visitors() if visitors else None,
         )
         report("signing")
         repository.write_target(f"rel/{number}.json", release.to_json().encode())
@@ -142,9 +129,29 @@ def publish(
         stores=len(customers.stores),
         shards=len(shards),
         deltas=sum(len(shard.deltas) for shard in shards),
-        blobs_written=blobs.written,
-        bytes_written=blobs.bytes_written,
+        blobs_written=cut.blobs.written,
+        bytes_written=cut.blobs.bytes_written,
     )
+
+
+def promote_release(
+    repository: SignedRepository,
+    seq: int,
+    ring: str,
+    *,
+    waves: Sequence[Wave] = (),
+    floor: int | None = None,
+) -> Moved:
+    """Let a ring take a release that is published; seen after ``commit``.
+
+    Raises:
+        PublishError: it is not published, or below the ring's floor.
+    """
+    known = [release.seq for release in published_releases(repository)]
+    if seq not in known:
+        listed = ", ".join(map(str, known)) or "none"
+        raise PublishError(f"there is no release {seq}; the repository has: {listed}")
+    return point_ring(repository, ring, seq, waves=waves, floor=floor)
 
 
 def published_releases(repository: SignedRepository) -> list[PublishedRelease]:
@@ -165,8 +172,10 @@ def published_releases(repository: SignedRepository) -> list[PublishedRelease]:
 
 
 def _refuse_published(bundle: Bundle, releases: Sequence[PublishedRelease], ring: str) -> None:
+    manifest = bundle.manifest
     for release in releases:
-        if release.manifest.files == bundle.manifest.files:
+        there = release.manifest
+        if (there.release, there.files) == (manifest.release, manifest.files):
             raise PublishError(
                 f"{bundle.folder} is published already, as {release.seq}; let a ring take it "
                 f"with: c2rec-export promote REPO {release.seq} --ring {ring}; or publish it once "
@@ -186,56 +195,69 @@ def _next_seq(
     return last + 1 if asked is None else asked
 
 
-def _publish_stores(
-    bundle: Bundle,
-    customers: Customers,
-    keys: Keys,
-    blobs: Blobs,
-    before: PublishedRelease | None,
-    earlier: Sequence[PublishedRelease],
-) -> tuple[tuple[BlobRef, ...], list[ShardRef]]:
-    """Write shards and indexes; of the shards, one store's are in memory at a time."""
-    stores, past = customers.stores, Earlier(blobs, earlier)
-    previous = None if before is None else len(before.indexes)
-    count = power_of_two(max(1, len(stores)), previous, *_STORES_IN_AN_INDEX)
-    of_index = {
-        number: list(group)
-        for number, group in groupby(
-            sorted(stores, key=lambda store: index_number(store, count)),
-            key=lambda store: index_number(store, count),
-        )
-    }
-    indexes, every = [], []
-    for number in range(count):
-        listed: dict[str, list[ShardRef]] = {}
-        for store in of_index.get(number, []):
-            there, key = past.shards(store), keys.store_key(store)
-            listed[store] = [
-                publish_shard(shard, there, key, blobs, bundle.manifest.counts.items)
-                for shard in customers.shards(store, len(there[0]) if there else None)
-            ]
-            every += listed[store]
-        indexes.append(blobs.put(index_json(bundle.manifest.space, listed).encode()))
-    return tuple(indexes), every
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A bundle as it is cut into blobs; of its customers, one shard is in memory at a time."""
 
+    bundle: Bundle
+    customers: Customers
+    blobs: Blobs
+    releases: Sequence[PublishedRelease]
+    """Those that are published, the newest first."""
+    report: Callable[[str], None]
 
-def _publish_visitors(
-    customers: Customers, blobs: Blobs, before: PublishedRelease | None
-) -> tuple[BlobRef, ...]:
-    previous = None if before is None or before.visitors is None else len(before.visitors)
-    buckets = power_of_two(customers.total_bytes(), previous, *_VISITORS_BYTES)
-    return tuple(blobs.put(content) for content in _buckets(customers, buckets))
+    def files(self) -> dict[str, tuple[BlobRef, ...]]:
+        """Write the files that travel as they are."""
+        found = {}
+        for name in TRAVELLING:
+            if name in self.bundle.manifest.files:
+                self.report(f"publishing {name}")
+                listed = self.bundle.manifest.files[name]
+                found[name] = self.blobs.put_file(self.bundle.folder / name, listed)
+        return found
 
+    def stores(self, keys: Keys) -> tuple[tuple[BlobRef, ...], list[ShardRef]]:
+        """Write shards and indexes; the shards of all stores come back too."""
+        names, manifest = self.customers.stores, self.bundle.manifest
+        self.report(f"publishing shards of {len(names)} stores")
+        same_space = [each for each in self.releases if each.space == manifest.space]
+        past = Earlier(self.blobs, same_space[:BASES])
+        before = len(self.releases[0].indexes) if self.releases else None
+        count = power_of_two(len(names), before, *_STORES_IN_AN_INDEX)
+        of_index: list[list[str]] = [[] for _ in range(count)]
+        for store in names:
+            of_index[index_number(store, count)].append(store)
+        indexes, every = [], []
+        for stores in of_index:
+            listed: dict[str, list[ShardRef]] = {}
+            for store in stores:
+                there, key = past.shards(store), keys.store_key(store)
+                listed[store] = [
+                    publish_shard(shard, there, key, self.blobs, manifest.counts.items)
+                    for shard in self.customers.shards(store, len(there[0]) if there else None)
+                ]
+                every += listed[store]
+            indexes.append(self.blobs.put(index_json(manifest.space, listed).encode()))
+        return tuple(indexes), every
 
-def _buckets(customers: Customers, buckets: int) -> Iterator[bytes]:
-    for rows in customers.visitors(buckets):
-        ids = [customer for customer, _, _ in rows]
-        yield encode_visitors(ids, [seal_row(key, row) for _, key, row in rows])
+    def visitors(self) -> tuple[BlobRef, ...]:
+        """Write the rows of all customers, each under its own key."""
+        self.report("publishing visitors' rows")
+        last = self.releases[0].visitors if self.releases else None
+        before = None if last is None else len(last)
+        buckets = power_of_two(self.customers.total_bytes(), before, *_VISITORS_BYTES)
+        return tuple(self._visitors(buckets))
+
+    def _visitors(self, buckets: int) -> Iterator[BlobRef]:
+        for rows in self.customers.visitors(buckets):
+            ids = [customer for customer, _, _ in rows]
+            sealed = [seal_row(key, row) for _, key, row in rows]
+            yield self.blobs.put(encode_visitors(ids, sealed))
 
 
 def _prune(repository: SignedRepository, numbers: Sequence[int], keep: int) -> None:
     """Name no longer what is old and taken by no ring: metadata stays small."""
     taken = {ring.seq for ring in rings(repository)}
-    for number in sorted(numbers)[: -max(keep, BASES, 1)]:
+    for number in sorted(numbers)[: -max(keep, 1)]:
         if number not in taken:
             repository.drop_target(f"rel/{number}.json")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tuf.api.metadata import (
 from tuf.repository import Repository
 
 from c2rec.export.keys import OFFLINE, PATHS, Keys, expiry, parse_metadata
+from c2rec.export.rotation import forget_old
 from c2rec.export.storage import FolderStorage, Storage, only_publisher, open_storage
 from c2rec.runtime.errors import PublishError
 
@@ -37,17 +39,17 @@ TIMESTAMP = "metadata/timestamp.json"
 
 
 @contextmanager
-def open_repository(repo: str | Path, keys: Keys) -> Iterator["SignedRepository"]:
+def open_repository(repo: str | Path | Storage, keys: Keys) -> Iterator["SignedRepository"]:
     """Open a repository for change, alone.
 
     Args:
-        repo: its folder or URL; a folder that isn't there is made.
+        repo: its folder or URL, or its files; a folder that isn't there is made.
         keys: head office's.
 
     Raises:
         PublishError: as ``SignedRepository``, or another publisher is at work.
     """
-    storage = open_storage(repo)
+    storage = open_storage(repo) if isinstance(repo, (str, Path)) else repo
     with ExitStack() as locks:
         locks.enter_context(only_publisher(keys.folder))
         if isinstance(storage, FolderStorage):
@@ -93,12 +95,10 @@ class SignedRepository(Repository):
         """Whether nothing was ever published there."""
         return self._current is None
 
-    def expiries(self) -> dict[str, Metadata[Any]]:
-        """What is in force now, by role; root and targets as in the folder of keys."""
-        found: dict[str, Metadata[Any]] = {"root": self._root, "targets": self._targets}
-        if self._current is not None:
-            found = self._current.metadata | found
-        return found
+    def role_expiries(self) -> dict[str, datetime]:
+        """When the delegated roles' signatures end."""
+        there = {} if self._current is None else self._current.metadata
+        return {role: there[role].signed.expires for role in PATHS if role in there}
 
     def target_names(self, role: str) -> list[str]:
         """Names of the targets that a delegated role signs."""
@@ -171,6 +171,8 @@ class SignedRepository(Repository):
                 )
             self.storage.write(TIMESTAMP, self._bytes("timestamp"))
         self._write_roots()
+        for role in ("snapshot", "timestamp"):  # no reader has the old root any more
+            forget_old(self.keys, role)
         return True
 
     # What python-tuf's Repository asks for.
@@ -248,25 +250,32 @@ class SignedRepository(Repository):
                 self.renew(role)
 
     def _compare_roots(self) -> int:
-        """Find how many of our roots the repository has.
+        """Find how many roots the repository has; take over newer ones that ours vouch for.
 
         Raises:
             PublishError: its roots are others.
         """
         ours, there = self.keys.roots(), 0
         while (content := self.storage.read(f"metadata/{there + 1}.root.json")) is not None:
-            if there >= len(ours):
-                raise PublishError(
-                    f"the repository has a root of version {there + 1}, {self.keys.folder} only "
-                    f"up to {len(ours)}: it is an old copy; use the newest folder of keys"
-                )
-            if content != ours[there]:
+            there += 1
+            if there > len(ours):
+                self._adopt_root(content)
+            elif content != ours[there - 1]:
                 raise PublishError(
                     f"the repository was made with other keys than those in {self.keys.folder} "
-                    f"(its root {there + 1} is another); give its own with --keys"
+                    f"(its root {there} is another); give its own with --keys"
                 )
-            there += 1
         return there
+
+    def _adopt_root(self, content: bytes) -> None:
+        version = self._root.signed.version + 1
+        new = parse_metadata(content, f"metadata/{version}.root.json", Root)
+        if new.signed.version != version:
+            raise PublishError(f"metadata/{version}.root.json has version {new.signed.version}")
+        for root in (self._root, new):
+            _verify([root], "root", new)
+        self.keys.adopt(f"{version}.root", content)
+        self._root = new
 
     def _read_current(self) -> _Current | None:
         timestamp = self.storage.read(TIMESTAMP)
@@ -298,12 +307,10 @@ class SignedRepository(Repository):
             metadata[role] = parse_metadata(contents[role], f"{role}.json", Targets)
             _verify(delegators, role, metadata[role])
             delegators = [metadata["targets"]]
-        if metadata["targets"].signed.version > self._targets.signed.version:
-            raise PublishError(
-                f"the repository has targets of version {metadata['targets'].signed.version}, "
-                f"{self.keys.folder} only {self._targets.signed.version}: it is an old copy; "
-                "use the newest folder of keys"
-            )
+        version = metadata["targets"].signed.version
+        if version > self._targets.signed.version:
+            self.keys.adopt(f"{version}.targets", contents["targets"])
+            self._targets, self._targets_bytes = metadata["targets"], contents["targets"]
         return _Current(timestamp, contents, metadata)
 
     def _versioned(self, role: str, info: MetaFile) -> bytes:

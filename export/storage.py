@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from c2rec.runtime.errors import PublishError
+from c2rec.runtime.errors import MissingExtraError, PublishError
 
 LOCK = ".publisher-lock"
 
@@ -51,11 +51,16 @@ def open_storage(repo: str | Path) -> Storage:
 
     Raises:
         PublishError: the URL can't be understood.
+        MissingExtraError: it is no folder, and the extra for buckets is not installed.
     """
     if "://" not in str(repo):
         return FolderStorage(Path(repo))
-    from c2rec.export.bucket import BucketStorage  # needs the extra `bucket`
-
+    try:
+        from c2rec.export.bucket import BucketStorage
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{error.name} is not installed; install it with: pip install 'c2rec[bucket]'"
+        ) from error
     return BucketStorage(str(repo))
 
 

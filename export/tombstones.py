@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from c2rec.export.keys import Keys
 from c2rec.export.signed import SignedRepository
@@ -42,3 +43,17 @@ def add_tombstones(repository: SignedRepository, keys: Keys, customer_ids: Seque
         document = tombstones_json([each.hex() for each in after], datetime.now(UTC))
         repository.write_target(TARGET, document.encode())
     return Erased(len(after) - len(before), len(after))
+
+
+def read_ids(file: Path) -> list[str]:
+    """Read customer ids, one a line; empty lines are left out.
+
+    Raises:
+        PublishError: the file can't be read, or is no text.
+    """
+    try:
+        return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
+    except OSError as error:
+        raise PublishError(f"{file}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise PublishError(f"{file}: is not text in UTF-8: {error}") from error

@@ -3,16 +3,15 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlite_utils import Database
 
 from c2rec.runtime.bundle import Bundle
-from c2rec.runtime.disk import ITEMS, items_path, sha256_of, sync_to_disk
+from c2rec.runtime.disk import ITEMS, kept_path, sha256_of, sync_to_disk
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.item_file import map_tensors
 from c2rec.runtime.quantise import quantise
@@ -34,12 +33,22 @@ _SCHEMA: dict[str, tuple[dict[str, type], str | tuple[str, str] | None]] = {
         },
         "customer_id",
     ),
+    "shards": (
+        {"store": str, "bucket": int, "buckets": int, "content": str, "first": int, "last": int},
+        ("store", "bucket"),
+    ),
+    "about": ({"name": str, "value": str}, "name"),
 }
-_ROWS_AT_ONCE = 500
+INSERT_CUSTOMER = "INSERT INTO customers VALUES (?, ?, ?, ?, ?)"
 
 
 def build_cache(
-    bundle: Bundle, path: Path, *, report: Callable[[str], None] = lambda _: None
+    bundle: Bundle,
+    path: Path,
+    *,
+    fill: Callable[[sqlite3.Connection], None] | None = None,
+    about: Mapping[str, str] | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write a cache: the SQLite file, and the item side beside it.
 
@@ -47,6 +56,9 @@ def build_cache(
         bundle: a checked bundle.
         path: a file that doesn't exist yet. It is not synced to disk, and what an error leaves
             of it is the caller's to remove. The item side is.
+        fill: writes the rows of ``customers`` and ``shards``; None: the bundle's own customers,
+            under their plain ids.
+        about: what the table ``about`` says beyond whose ids the customers have.
         report: called with what is being done.
 
     Raises:
@@ -54,7 +66,7 @@ def build_cache(
         OSError, sqlite3.Error: the file can't be written.
     """
     report("storing items.safetensors")
-    items = _copy_items(bundle, path.parent)
+    items = _keep_items(bundle, path.parent)
     with closing(sqlite3.connect(path)) as connection:
         # Nobody reads the file before it is complete and synced, so SQLite needn't sync; the
         # journal, for sqlite-utils to roll back by, holds only pages that existed before.
@@ -66,9 +78,12 @@ def build_cache(
             for name, (columns, key) in _SCHEMA.items():
                 db.table(name).create(columns, pk=key, not_null=columns.keys())
             db.table("items").create_index(["item_id"], unique=True)
-            _insert(db, "manifest", iter([{"json": bundle.manifest.to_json()}]))
-            graphs = [name for name in bundle.manifest.files if name.endswith(".onnx")]
-            _insert(db, "graphs", ({"name": n, "onnx": bundle.graph(n)} for n in graphs))
+            said = {"customers": "ids" if fill is None else "pseudonyms"} | dict(about or {})
+            connection.executemany("INSERT INTO about VALUES (?, ?)", said.items())
+            db.table("manifest").insert({"json": bundle.manifest.to_json()})
+            for name in bundle.manifest.files:
+                if name.endswith(".onnx"):
+                    db.table("graphs").insert({"name": name, "onnx": bundle.graph(name)})
             report("storing golden.safetensors")
             tensors = bundle.tensors("golden.safetensors")
             for name in expected_tensors(bundle.manifest)["golden.safetensors"]:
@@ -76,14 +91,14 @@ def build_cache(
             report("storing what the engine scans")
             for name, array in _scanned(bundle, items):
                 _store_array(db, f"scan/{name}", array)
+            # insert_all of sqlite-utils takes three times as long
             report("storing items")
-            _insert(db, "items", _item_rows(bundle))
+            connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", _item_rows(bundle))
             report("storing customers")
-            _insert(db, "customers", _customer_rows(bundle))
-
-
-def _insert(db: Database, table: str, rows: Iterator[dict[str, Any]]) -> None:
-    db.table(table).insert_all(rows, batch_size=_ROWS_AT_ONCE)
+            if fill is None:
+                connection.executemany(INSERT_CUSTOMER, _customer_rows(bundle))
+            else:
+                fill(connection)
 
 
 def _store_array(db: Database, name: str, array: Array) -> None:
@@ -95,19 +110,19 @@ def _store_array(db: Database, name: str, array: Array) -> None:
         db.execute("INSERT INTO chunks VALUES (?, ?, ?)", [name, position, piece])
 
 
-def _copy_items(bundle: Bundle, folder: Path) -> Path:
+def _keep_items(bundle: Bundle, folder: Path) -> Path:
     """Copy items.safetensors to where the cache looks for it, whole and on disk or not at all.
 
     Raises:
         ReleaseError: it is not the file that was checked.
     """
     expected = bundle.manifest.files[ITEMS].sha256
-    path = items_path(folder, bundle.manifest.release, expected)
-    if path.is_file() and sha256_of(path) == expected:
+    path = kept_path(folder, ITEMS, expected)
+    if path.is_file() and (bundle.kept or sha256_of(path) == expected):
         return path
     unfinished, digest = path.with_name(path.name + ".tmp"), hashlib.sha256()
     try:
-        with (bundle.folder / ITEMS).open("rb") as source, unfinished.open("wb") as target:
+        with bundle.path(ITEMS).open("rb") as source, unfinished.open("wb") as target:
             while piece := source.read(CHUNK_BYTES):
                 digest.update(piece)
                 target.write(piece)
@@ -131,24 +146,19 @@ def _scanned(bundle: Bundle, items: Path) -> Iterator[tuple[str, Array]]:
     return quantise(tensors["item_embeddings"], tensors["item_bias"], reach)
 
 
-def _item_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _item_rows(bundle: Bundle) -> Iterator[tuple[int, str, str, str]]:
     for row, item in enumerate(bundle.items()):
-        yield {
-            "row": row,
-            "item_id": item.item_id,
-            "name": item.name,
-            "metadata": json.dumps(item.metadata, ensure_ascii=False),
-        }
+        yield row, item.item_id, item.name, json.dumps(item.metadata, ensure_ascii=False)
 
 
-def _customer_rows(bundle: Bundle) -> Iterator[dict[str, Any]]:
+def _customer_rows(bundle: Bundle) -> Iterator[tuple[str, bytes, bytes, bytes, bytes]]:
     for block in bundle.customers():
         for i, customer_id in enumerate(block.customer_ids):
             bought = slice(int(block.offsets[i]), int(block.offsets[i + 1]))
-            yield {
-                "customer_id": customer_id,
-                "components": block.components[i].tobytes(),
-                "has": block.has[i].tobytes(),
-                "history_items": block.history_items[bought].tobytes(),
-                "history_channels": block.history_channels[bought].tobytes(),
-            }
+            yield (
+                customer_id,
+                block.components[i].tobytes(),
+                block.has[i].tobytes(),
+                block.history_items[bought].tobytes(),
+                block.history_channels[bought].tobytes(),
+            )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.disk import kept_path
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.identity import NAME_LENGTH
 from c2rec.runtime.manifest import (
@@ -70,11 +71,19 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    kept: bool = False
+    """Whether its files lie where a kiosk keeps them, named by their digests."""
+
+    def path(self, name: str) -> Path:
+        """Where a file lies."""
+        if self.kept:
+            return kept_path(self.folder, name, self.manifest.files[name].sha256)
+        return self.folder / name
 
     def graph(self, name: str) -> bytes:
         """Content of scorer.onnx or encoder.onnx."""
         try:
-            content = (self.folder / name).read_bytes()
+            content = self.path(name).read_bytes()
         except OSError as error:
             raise ReleaseError(f"{name}: can't be read: {error}") from error
         _check_digest(name, hashlib.sha256(content).hexdigest(), self.manifest.files[name])
@@ -82,12 +91,12 @@ class Bundle:
 
     def tensors(self, name: str) -> TensorFile:
         """One of the safetensors files."""
-        return TensorFile(self.folder / name, expected_tensors(self.manifest)[name])
+        return TensorFile(self.path(name), expected_tensors(self.manifest)[name])
 
     def items(self) -> Iterator[Item]:
         """Rows of items.jsonl, ids ascending by code point."""
         previous = ""
-        for where, row in _json_lines(self.folder / "items.jsonl", self.manifest.counts.items):
+        for where, row in _json_lines(self.path("items.jsonl"), self.manifest.counts.items):
             if not isinstance(row, dict) or not all(isinstance(v, str) for v in row.values()):
                 raise ReleaseError(f"{where}: {shown(row)}; allowed: an object of strings")
             if not {"item_id", "name"} <= row.keys():
@@ -123,7 +132,7 @@ class Bundle:
             next(lines, None)  # reads past the last row: a further one is refused there
 
     def _customer_ids(self) -> Iterator[str]:
-        path, previous = self.folder / "customers.jsonl", ""
+        path, previous = self.path("customers.jsonl"), ""
         for where, row in _json_lines(path, self.manifest.counts.customers):
             if not isinstance(row, str):
                 raise ReleaseError(f"{where}: {shown(row)}; allowed: a JSON string")
@@ -171,19 +180,30 @@ def read_bundle(folder: Path, *, report: Callable[[str], None] = lambda _: None)
         _check_file(folder / name, listed)
 
     bundle = Bundle(folder, manifest)
-    files = {name: bundle.tensors(name) for name in expected_tensors(manifest)}
-    for name in ("items.safetensors", "golden.safetensors"):
+    bundle.tensors("customers.safetensors")  # its header is checked before any values
+    check_item_side(bundle, report=report)
+    report("checking customers")
+    for _ in bundle.customers():
+        pass
+    return bundle
+
+
+def check_item_side(bundle: Bundle, *, report: Callable[[str], None] = lambda _: None) -> None:
+    """Check what the files of a bundle hold, customers left out.
+
+    Raises:
+        ReleaseError: a file can't be read, or holds what the format doesn't allow.
+    """
+    names = ("items.safetensors", "golden.safetensors")
+    files = {name: bundle.tensors(name) for name in names}
+    for name in names:
         report(f"checking the values of {name}")
-        for tensor in expected_tensors(manifest)[name]:
+        for tensor in expected_tensors(bundle.manifest)[name]:
             for _ in files[name].chunks(tensor):
                 pass
     report("checking items.jsonl line by line")
     for _ in bundle.items():
         pass
-    report("checking customers")
-    for _ in bundle.customers():
-        pass
-    return bundle
 
 
 def _read_manifest(path: Path) -> bytes:

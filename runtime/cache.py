@@ -1,7 +1,7 @@
 """Reading a release's cache: two immutable files in ``HOME/gen``.
 
-``<release>.<digest>.safetensors`` is the bundle's items.safetensors, mapped into memory, and
-``<release>.db`` an SQLite file:
+``<digest>.items.safetensors`` is the release's items.safetensors, mapped into memory, and shared
+by releases that have it in common, and ``<name>.db`` an SQLite file:
 
 | table | holds |
 | --- | --- |
@@ -10,6 +10,8 @@
 | `arrays`, `chunks` | golden answers and what the engine scans: dtype and shape, bytes in pieces |
 | `items` | item id, name and metadata by row |
 | `customers` | a customer's embeddings and history, in one row |
+| `shards` | which shards the customers came in, and which rows of `customers` each is |
+| `about` | `customers`: whether their ids are plain ids or pseudonyms; `seq`, `space`, `store` |
 
 ``build.py`` writes it. numpy is imported where an array is read, and the manifest parsed where it
 is asked for, so that a report stays quick.
@@ -25,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from c2rec.runtime.disk import ITEMS, home_errors, install_command, items_path
+from c2rec.runtime.disk import ITEMS, home_errors, install_command, kept_path
 from c2rec.runtime.errors import HomeError, ReleaseError
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ class Cache:
         document = self.manifest_document()
         try:
             listed = document["files"][ITEMS]
-            path = items_path(self.path.parent, document["release"], listed["sha256"])
+            path = kept_path(self.path.parent, ITEMS, listed["sha256"])
             expected = listed["bytes"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"its manifest lacks {error}") from error
@@ -200,8 +202,30 @@ class Cache:
                 raise ValueError("an item is missing")
         return found
 
+    def about(self, name: str) -> str | None:
+        """What the table ``about`` says: ``customers``, ``seq`` or ``space``; None for nothing."""
+        with self._reading():
+            row = self._db.execute("SELECT value FROM about WHERE name = ?", [name]).fetchone()
+        return None if row is None else str(row[0])
+
+    def shard_rows(self, store: str, bucket: int) -> list[tuple[str, bytes, bytes, bytes, bytes]]:
+        """Rows of ``customers`` that came in a shard, in the order in which they were stored."""
+        query = (
+            "SELECT customer_id, components, has, history_items, history_channels FROM customers,"
+            " shards WHERE store = ? AND bucket = ? AND customers.rowid BETWEEN first AND last"
+            " ORDER BY customers.rowid"
+        )
+        with self._reading():
+            return self._db.execute(query, [store, bucket]).fetchall()
+
+    def shards(self) -> dict[tuple[str, int], tuple[int, str]]:
+        """Shards that the customers came in: ``{(store, bucket): (buckets, content)}``."""
+        with self._reading():
+            rows = self._db.execute("SELECT store, bucket, buckets, content FROM shards")
+            return {(store, bucket): (buckets, content) for store, bucket, buckets, content in rows}
+
     def customer(self, customer_id: str) -> Customer | None:
-        """What is known of a customer, or None."""
+        """What is known of a customer, or None; the id is plain or a pseudonym, see ``about``."""
         import numpy as np
 
         if not _storable(customer_id):
@@ -222,16 +246,21 @@ class Cache:
                 history_channels=np.frombuffer(channels, np.uint8),
             )
 
+    def customer_ids(self) -> list[str]:
+        """Ids of all customers, as the release has them."""
+        with self._reading():
+            return [each for (each,) in self._db.execute("SELECT customer_id FROM customers")]
+
     def draw_customers(self, count: int, seed: int) -> list[str]:
         """Ids of customers drawn at random, each once: ``count``, or all where there are fewer."""
         import numpy as np
 
         with self._reading():
-            (last,) = self._db.execute("SELECT count(*) FROM customers").fetchone()
-            drawn = np.random.default_rng(seed).choice(last, min(count, last), replace=False)
+            # rows are numbered in the order in which they were stored; erased ones are missing
+            numbers = [number for (number,) in self._db.execute("SELECT rowid FROM customers")]
+            drawn = np.random.default_rng(seed).permutation(numbers)[:count]
             query = "SELECT customer_id FROM customers WHERE rowid = ?"
-            # rows are numbered from 1 in the order in which they were stored
-            return [self._one(query, [number]) for number in (drawn + 1).tolist()]
+            return [self._one(query, [number]) for number in drawn.tolist()]
 
     def _one(self, query: str, values: Sequence[str | int] = ()) -> Any:
         row = self._db.execute(query, values).fetchone()

@@ -18,14 +18,14 @@ def install_command(home: Path) -> str:
     return f"c2rec-kiosk --home {shlex.quote(str(home))} install BUNDLE"
 
 
-def generation_path(home: Path, release: str) -> Path:
-    """Where a release's cache lies."""
-    return home / "gen" / f"{release}.db"
+def generation_path(home: Path, name: str) -> Path:
+    """Where a release's cache lies; ``name`` is the generation's."""
+    return home / "gen" / f"{name}.db"
 
 
-def items_path(folder: Path, release: str, sha256: str) -> Path:
-    """Where a release's items.safetensors lies, in the folder of its cache: named by its digest."""
-    return folder / f"{release}.{sha256[:16]}.safetensors"
+def kept_path(folder: Path, file: str, sha256: str) -> Path:
+    """Where a file of a bundle lies beside the caches: releases that have it in common share it."""
+    return folder / f"{sha256[:32]}.{file}"
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def only_one(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise HomeError(
-                f"another install is running in {home}; wait for it to end, then try again"
+                f"another install or sync is running in {home}; wait for it to end, then try again"
             ) from error
         yield
     finally:
@@ -72,6 +72,20 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by another content, on disk whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync_to_disk(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from c2rec.runtime.errors import IdentityError
 
+EVERY_STORE = "all"
+"""The store of all customers where the data knows no stores: every kiosk takes and opens it."""
 KEY_BYTES = 32
 PSEUDONYM_BYTES = 16
 NAME_LENGTH = 100
@@ -47,6 +49,10 @@ class Identity:
                 raise IdentityError(
                     f"{name} has {len(getattr(self, name))} bytes; allowed: {KEY_BYTES}"
                 )
+
+    def key_of(self, store: str) -> bytes:
+        """The key that opens what is sealed for a store: the own one, or that of everybody."""
+        return every_store_key(self.customer_key) if store == EVERY_STORE else self.store_key
 
     def to_json(self) -> str:
         """Write the text of identity.json."""
@@ -125,6 +131,11 @@ def pseudonym(customer_key: bytes, customer_id: str) -> bytes:
     """
     text = b"customer\0" + customer_id.encode(errors="surrogateescape")
     return hmac.digest(customer_key, text, hashlib.sha256)[:PSEUDONYM_BYTES]
+
+
+def every_store_key(customer_key: bytes) -> bytes:
+    """The key that seals what is for the store ``all``: every kiosk of the chain has it."""
+    return derived_key(customer_key, f"store:{EVERY_STORE}")
 
 
 def derived_key(master: bytes, purpose: str) -> bytes:

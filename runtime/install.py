@@ -1,9 +1,6 @@
 """Installing a bundle: until the last step, what was there serves on."""
 
-import glob
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +11,12 @@ from c2rec.runtime.disk import (
     ITEMS,
     generation_path,
     home_errors,
-    items_path,
+    kept_path,
     only_one,
     sha256_of,
-    sync_to_disk,
 )
-from c2rec.runtime.errors import HomeError
-from c2rec.runtime.golden import check_golden
-from c2rec.runtime.state import State, activate, find_state
-
-_SPARE_BYTES = 16 << 20
+from c2rec.runtime.flip import check_space, put_in_service, remove_leftovers, remove_unused
+from c2rec.runtime.state import State, find_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +53,17 @@ def install(
         state = find_state(home)
         if state and _is_whole(home, state, bundle):
             return _installed(state, changed=False)
-        final = generation_path(home, release)
-        unfinished = final.with_name(final.name + ".tmp")
+        unfinished = generation_path(home, release).with_suffix(".db.tmp")
         try:
             with home_errors(f"can't write to the home folder {home}"):
-                final.parent.mkdir(exist_ok=True)
-                _remove_unused(home)
-                _check_space(home, bundle)
+                unfinished.parent.mkdir(exist_ok=True)
+                remove_unused(home)
+                # ids have an index, pages have gaps
+                check_space(home, bundle.manifest.bytes * 3 // 2, f"release {release}")
                 build_cache(bundle, unfinished, report=report)
-                report("trying the release's golden inputs")
-                _try_golden(unfinished)
-                report("activating")
-                digest = sha256_of(unfinished)
-                sync_to_disk(unfinished)
-                unfinished.replace(final)
-                sync_to_disk(final.parent)
-            state = activate(home, release, digest)
+            state = put_in_service(home, unfinished, release=release, report=report)
         finally:
-            # What can't be removed now, the next install removes: no reason to hide an error.
-            with suppress(OSError, HomeError):
-                unfinished.unlink(missing_ok=True)
-                _remove_unused(home)
+            remove_leftovers(home, unfinished)
     return _installed(state, changed=True)
 
 
@@ -91,14 +74,11 @@ def _installed(state: State, *, changed: bool) -> Installed:
 
 def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:
     """Whether the bundle's release is active, made of the same files, and undamaged."""
-    release = state.active.release
-    if release != bundle.manifest.release:
+    active = state.active
+    if active.release != bundle.manifest.release or active.seq is not None:
         return False
-    path, items_sha256 = generation_path(home, release), bundle.manifest.files[ITEMS].sha256
-    for file, expected in (
-        (path, state.active.sha256),
-        (items_path(path.parent, release, items_sha256), items_sha256),
-    ):
+    path, items = generation_path(home, active.name), bundle.manifest.files[ITEMS].sha256
+    for file, expected in ((path, active.sha256), (kept_path(path.parent, ITEMS, items), items)):
         with home_errors(f"can't read {file}"):
             if not file.is_file() or sha256_of(file) != expected:
                 return False
@@ -107,42 +87,3 @@ def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:
         return cache.manifest().files == bundle.manifest.files
     finally:
         cache.close()
-
-
-def _check_space(home: Path, bundle: Bundle) -> None:
-    needed = bundle.manifest.bytes * 3 // 2 + _SPARE_BYTES  # ids have an index, pages have gaps
-    free = shutil.disk_usage(home).free
-    if free < needed:
-        raise HomeError(
-            f"{home} has {free >> 20} MiB free; release {bundle.manifest.release} needs "
-            f"{needed >> 20} MiB; free some space and install again"
-        )
-
-
-def _try_golden(path: Path) -> None:
-    cache = Cache(path)
-    try:
-        check_golden(cache)
-    finally:
-        cache.close()
-
-
-def _remove_unused(home: Path) -> None:
-    """Remove every generation, whole or not, but the active and the previous one."""
-    state = find_state(home)  # read anew: an error may have come after the flip
-    kept = {g.release for g in (state and state.active, state and state.previous) if g}
-    names = {name for release in kept for name in _files_of(home, release)}
-    for path in (home / "gen").iterdir():
-        if path.name not in names and not path.is_dir():  # a folder is not ours
-            path.unlink()
-
-
-def _files_of(home: Path, release: str) -> set[str]:
-    """Names of a release's files; of its item files all, where the cache can't tell which."""
-    path = generation_path(home, release)
-    try:
-        cache = Cache(path)
-    except HomeError:
-        return {path.name, *(each.name for each in path.parent.glob(f"{glob.escape(release)}.*"))}
-    cache.close()
-    return {path.name, cache.items_path.name}

@@ -20,6 +20,7 @@ items are left at all.
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +32,14 @@ import numpy.typing as npt
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
+from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, RequestError
+from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.reasons import CATALOGUE, POPULAR, personal_reason
 from c2rec.runtime.records import CHANNELS, Channel, Tier
-from c2rec.runtime.state import read_state
+from c2rec.runtime.state import Generation, State
+from c2rec.runtime.trial import answered, begin, ended
+from c2rec.runtime.whole import whole_cache
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
@@ -67,6 +71,7 @@ class Recommender:
 
     Args:
         cache: an open release.
+        identity: of the kiosk; a release that came by sync knows customers by pseudonyms alone.
 
     Attributes:
         manifest: of the release that answers.
@@ -76,45 +81,92 @@ class Recommender:
         HomeError: the cache's manifest or item side is damaged.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, identity: Identity | None = None) -> None:
         self._cache = cache
+        self._trial: tuple[Path, str] | None = None  # home and generation, while on trial
+        self._answered = False
+        self._popular_only = False  # the release is damaged: the model's answers could be anything
+        self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
         self._popularity = cache.array("popularity")  # (2, items); what no answer can do without
         self._filtered: tuple[Shown, Filter] | None = None  # the last one used
+        if cache.about("customers") == "pseudonyms":
+            if identity is None:
+                self.warnings.append(
+                    "this kiosk has no identity, without which its customers are not known; "
+                    "enrol it: c2rec-kiosk enrol KIT"
+                )
+            self._customer_key = b"" if identity is None else identity.customer_key
 
     @classmethod
-    def open(cls, home: Path) -> "Recommender":
-        """Open the active release of a home or, where it can't be opened, the previous one.
+    def open(cls, home: Path, *, thorough: bool = False) -> "Recommender":
+        """Open the active release of a home or, where it is damaged, the previous one.
+
+        While the active release is on trial, this counts as a start, see ``trial.py``.
+
+        Args:
+            home: the home folder.
+            thorough: read every byte of the release first, as a process does that is going to
+                serve; else what was found whole before, and has not been written to, is believed.
 
         Raises:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
-        state = read_state(home)
+        state, warning = begin(home)
+        identity, trouble = _identity(home)
         try:
-            return cls._of(home, state.active.release)
+            recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
-            if state.previous is None:
-                raise
-            try:
-                recommender = cls._of(home, state.previous.release)
-            except HomeError:
-                raise error from None  # the active release is what an operator must repair
-            recommender.warnings.append(f"{error}; answering from the previous release")
-            return recommender
+            # The active release is what an operator must repair: that error is told.
+            recommender = cls._instead(home, state, identity, error, thorough=thorough)
+        else:
+            if state.trial is not None:
+                recommender._trial = home, state.active.name
+        recommender.warnings += [each for each in (warning, trouble) if each]
+        return recommender
 
     @classmethod
-    def _of(cls, home: Path, release: str) -> "Recommender":
-        cache = Cache(generation_path(home, release))
+    def _instead(
+        cls,
+        home: Path,
+        state: State,
+        identity: Identity | None,
+        error: HomeError,
+        *,
+        thorough: bool,
+    ) -> "Recommender":
+        """Open what answers in place of a damaged release, or raise its error."""
+        if state.previous is not None:
+            with suppress(HomeError):
+                recommender = cls._of(home, state.previous, identity, thorough=thorough)
+                recommender.warnings.append(f"{error}; answering from the previous release")
+                return recommender
+        for generation in (state.active, state.previous):
+            if generation is not None:
+                with suppress(HomeError):
+                    recommender = cls(Cache(generation_path(home, generation.name)))
+                    recommender._popular_only = True
+                    recommender.warnings = [f"{error}; answering by what sells"]
+                    return recommender
+        raise error
+
+    @classmethod
+    def _of(
+        cls, home: Path, generation: Generation, identity: Identity | None, *, thorough: bool
+    ) -> "Recommender":
+        cache = whole_cache(home, generation, thorough=thorough)
         try:
-            return cls(cache)
+            return cls(cache, identity=identity)
         except BaseException:
             cache.close()
             raise
 
     def close(self) -> None:
         """Close the release."""
+        if self._trial is not None and not self._answered:
+            ended(*self._trial)
         self._cache.close()
 
     def recommend(
@@ -156,19 +208,24 @@ class Recommender:
         left_out = _NO_ROWS
         found = None
         try:
-            customer = None if customer_id is None else self._cache.customer(customer_id)
+            customer = None
+            if customer_id is not None and not self._popular_only:
+                customer = self._customer(customer_id)
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
             known = [row for row in rows.values() if row is not None]
             left_out = in_basket = np.unique(np.array(known, np.int64))
             if customer is not None:
                 here = customer.history_channels == CHANNELS.index(channel)  # (n,)
                 left_out = np.union1d(in_basket, customer.history_items[here])
-            found = self._modelled(customer, in_basket, left_out, k, channel, shown)
+            if not self._popular_only:
+                found = self._modelled(customer, in_basket, left_out, k, channel, shown)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             warning = f"{error}; answering by popularity"
             if warning not in self.warnings:
                 self.warnings.append(warning)
+        else:
+            self._count_good_answer()
         tier, items = found or self._popular(left_out, k, channel, shown)
         return Answer(
             customer_id=customer_id,
@@ -179,6 +236,20 @@ class Recommender:
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
         )
+
+    def _customer(self, customer_id: str) -> Customer | None:
+        """Look a customer up, by pseudonym where the release has pseudonyms."""
+        if self._customer_key is None:
+            return self._cache.customer(customer_id)
+        if not self._customer_key:
+            return None  # no identity: nobody is known
+        return self._cache.customer(pseudonym(self._customer_key, customer_id).hex())
+
+    def _count_good_answer(self) -> None:
+        """Tell that the model answered, or had nothing to go by, while the release is on trial."""
+        self._answered = True
+        if self._trial is not None and not answered(*self._trial):
+            self._trial = None
 
     def _modelled(
         self,
@@ -304,6 +375,14 @@ class Recommender:
         from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
 
         return Encoder(self._cache)
+
+
+def _identity(home: Path) -> tuple[Identity | None, str | None]:
+    """The kiosk's identity, and a warning where it can't be read: a shopper is waiting."""
+    try:
+        return find_identity(home), None
+    except IdentityError as error:
+        return None, str(error)
 
 
 def _history(customer: Customer | None, in_basket: _Rows, channel: Channel) -> tuple[_Rows, _Rows]:

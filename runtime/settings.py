@@ -12,6 +12,7 @@ stays quick.
 """
 
 import json
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 from c2rec.runtime.errors import IdentityError
 
 SETTINGS = "kiosk.toml"
-_RING_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_RING = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Settings:
     events: str | None = None
     """Where events go: a URL, or the absolute path of a folder; None: they stay here."""
     ring: str = "stable"
-    """Whose releases it takes: 1 to 50 of a–z 0–9 -."""
+    """Whose releases it takes: 1 to 50 of a–z 0–9 _ -."""
     ca_bundle: str | None = None
     """Absolute path of the certificates to trust instead of the system's, PEM."""
     client_cert: str | None = None
@@ -59,9 +60,8 @@ class Settings:
             value = getattr(self, name)
             if (name == "repository" or value is not None) and not _is_place(value):
                 raise _refused(name, value, "an http(s) URL, or the absolute path of a folder")
-        ring = self.ring
-        if not isinstance(ring, str) or not 1 <= len(ring) <= 50 or not set(ring) <= _RING_LETTERS:
-            raise _refused("ring", ring, "1 to 50 of a–z 0–9 -")
+        if not _is_ring(self.ring):
+            raise _refused("ring", self.ring, "1 to 50 of a–z 0–9 _ -")
         for name in ("ca_bundle", "client_cert", "client_key"):
             value = getattr(self, name)
             if value is not None and not _is_path(value):
@@ -151,7 +151,7 @@ def parse_settings(text: str) -> Settings:
 
 def changed(settings: Settings, **values: object) -> Settings:
     """Settings with other values for some fields, checked again."""
-    return Settings(**(asdict(settings) | values))  # type: ignore[arg-type]
+    return Settings(**(asdict(settings) | values))
 
 
 def _is_place(value: object) -> bool:
@@ -164,6 +164,10 @@ def _is_place(value: object) -> bool:
         return bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:
         return False
+
+
+def _is_ring(value: object) -> bool:
+    return isinstance(value, str) and _RING.fullmatch(value) is not None
 
 
 def _is_path(value: object) -> bool:

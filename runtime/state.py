@@ -1,18 +1,26 @@
-"""``HOME/state.db``: which release answers, and which answered before it.
+"""``HOME/state.db``: which release answers, which answered before it, and what is believed no more.
 
 The file is small and seldom written, so it keeps a rollback journal and full fsyncs rather than
-a write-ahead log. Reading imports neither numpy nor sqlite_utils, and makes no dataclass, which
-takes most of a millisecond each: ``status`` has to be quick.
+a write-ahead log. ``HOME/state.json`` is a copy of all but counters, written before each commit:
+where ``state.db`` is lost, or is an old one, releases, floors and tombstones are not. Reading
+imports neither numpy nor sqlite_utils, and makes no dataclass, which takes most of a millisecond
+each: ``status`` has to be quick.
 """
 
+import contextlib
+import hashlib
+import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from c2rec.runtime.disk import home_errors, install_command, sync_to_disk
-from c2rec.runtime.errors import NotInstalledError
+from c2rec.runtime.disk import home_errors, install_command, sync_to_disk, write_whole
+from c2rec.runtime.errors import HomeError, NotInstalledError
+
+_COPIED = ("generations", "trial", "floors", "bad", "tombstones", "scores")
 
 
 class Generation(NamedTuple):
@@ -23,6 +31,20 @@ class Generation(NamedTuple):
     """UTC, as in ``2026-01-31T09:30:00Z``."""
     sha256: str
     """Of its cache file, 64 hex digits."""
+    name: str
+    """Of its cache file in ``gen/``, without ``.db``."""
+    seq: int | None = None
+    """Its number in the repository; None for a bundle installed by hand."""
+
+
+class Trial(NamedTuple):
+    """The active generation has not proved itself yet."""
+
+    name: str
+    starts: int
+    """Starts so far that neither answered nor ended in good order."""
+    answers: int
+    """Good answers so far."""
 
 
 class State(NamedTuple):
@@ -30,6 +52,8 @@ class State(NamedTuple):
 
     active: Generation
     previous: Generation | None
+    trial: Trial | None = None
+    """None once the active generation is confirmed."""
 
 
 def state_path(home: Path) -> Path:
@@ -37,25 +61,25 @@ def state_path(home: Path) -> Path:
     return home / "state.db"
 
 
+def copy_path(home: Path) -> Path:
+    """Where the copy of the state lies."""
+    return home / "state.json"
+
+
 def find_state(home: Path) -> State | None:
     """Read the state; None where no release has been installed.
 
     Raises:
-        HomeError: the file can't be read, or is not an SQLite database.
+        HomeError: the file can't be read, or is not an SQLite database, and there is no copy.
     """
-    path = state_path(home)
-    with home_errors(f"can't read {path}", _advice(home)):
-        if not path.exists():
-            return None
-        # Not mode=ro: after a cut in the middle of a flip, the reader rolls the journal back.
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
-            # An install that was cut before its first flip leaves a file without the table.
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'generations'").fetchone():
-                return None
-            rows = db.execute("SELECT role, release, installed_at, sha256 FROM generations")
-            roles = {role: Generation(*rest) for role, *rest in rows}
-    active = roles.get("active")
-    return State(active, roles.get("previous")) if active else None
+    tables = read_tables(home, ("generations", "trial"))
+    generations = {row["role"]: _generation(row) for row in tables.get("generations", [])}
+    active = generations.get("active")
+    if active is None:
+        return None
+    trials = [Trial(row["name"], row["starts"], row["answers"]) for row in tables.get("trial", [])]
+    trial = next((each for each in trials if each.name == active.name), None)
+    return State(active, generations.get("previous"), trial)
 
 
 def read_state(home: Path) -> State:
@@ -73,42 +97,249 @@ def read_state(home: Path) -> State:
     return state
 
 
-def activate(home: Path, release: str, sha256: str) -> State:
-    """Make a release the active one, and the active one the previous, in one transaction.
+def find_floors(home: Path) -> dict[str, int]:
+    """Read the floors: nothing below them is believed. The greater of the file's and the copy's."""
+    rows = read_tables(home, ("floors",)).get("floors", [])
+    rows = rows + (_copy(home) or {}).get("floors", [])
+    floors: dict[str, int] = {}
+    for row in rows:
+        floors[row["name"]] = max(row["value"], floors.get(row["name"], 0))
+    return floors
 
-    Args:
-        home: the home folder, whose lock the caller holds.
-        release: name of a generation that is complete and on disk.
-        sha256: of its cache file.
+
+def read_tables(home: Path, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """Read whole tables, as a list of rows each; one that isn't there yet is left out.
+
+    Where ``state.db`` is missing or damaged, its copy is read.
+
+    Raises:
+        HomeError: as in ``find_state``.
+    """
+    path = state_path(home)
+    try:
+        with home_errors(f"can't read {path}", _advice(home)):
+            if path.exists():
+                # Not mode=ro: after a cut in the middle of a flip, the reader rolls the journal
+                # back.
+                return _tables(f"{path.absolute().as_uri()}?mode=rw", names)
+    except HomeError:
+        if _copy(home) is None:
+            raise
+    copied = _copy(home) or {}
+    return {name: copied[name] for name in names if name in copied}
+
+
+@contextmanager
+def changing_state(home: Path) -> Iterator[sqlite3.Connection]:
+    """One transaction on the state, on disk when the block ends; an error in it changes nothing.
+
+    A damaged file is set aside, and made anew from the copy.
 
     Raises:
         HomeError: the file can't be written; the state is then as it was.
     """
-    from sqlite_utils import Database  # a quarter of a second, paid by installs alone
-
-    from c2rec.runtime.migrations import STATE
-
-    path, now = state_path(home), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    path = state_path(home)
     with home_errors(f"can't write {path}", _advice(home)):
+        _restore(home)
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute("PRAGMA synchronous = FULL")
-            STATE.apply(Database(db, execute_plugins=False))
-            with db:
-                db.execute("BEGIN IMMEDIATE")
-                # A release that is installed again, to repair it, keeps its predecessor.
-                db.execute(
-                    "INSERT OR REPLACE INTO generations SELECT 'previous', release, installed_at,"
-                    " sha256 FROM generations WHERE role = 'active' AND release <> ?",
-                    [release],
-                )
-                db.execute(
-                    "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256)"
-                    " VALUES ('active', ?, ?, ?)",
-                    [release, now, sha256],
-                )
+            db.execute("PRAGMA secure_delete = ON")
+            _migrate(db)
+            db.isolation_level = None
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                _write_copy(home, db)
+                db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # it may have rolled back by itself
+                    db.execute("ROLLBACK")
+                raise
         sync_to_disk(home)
+
+
+def activate(
+    home: Path, release: str, sha256: str, *, name: str | None = None, seq: int | None = None
+) -> State:
+    """Make a release the active one, on trial, and the active one the previous, at one go.
+
+    Args:
+        home: the home folder, whose lock the caller holds.
+        release: the release, whose generation is complete and on disk.
+        sha256: of its cache file.
+        name: of that file in ``gen/``, without ``.db``; None: the release's.
+        seq: its number in the repository.
+
+    Raises:
+        HomeError: the file can't be written; the state is then as it was.
+    """
+    name = name or release
+    with changing_state(home) as db:
+        # A release that is installed again, to repair it, keeps its predecessor.
+        db.execute(
+            "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256, seq, name)"
+            " SELECT 'previous', release, installed_at, sha256, seq, name FROM generations"
+            " WHERE role = 'active' AND (release <> ? OR seq IS NOT ?)",
+            [release, seq],
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO generations (role, release, installed_at, sha256, seq, name)"
+            " VALUES ('active', ?, ?, ?, ?, ?)",
+            [release, now_text(), sha256, seq, name],
+        )
+        db.execute("DELETE FROM trial")
+        db.execute("INSERT INTO trial (name, starts, answers) VALUES (?, 0, 0)", [name])
     return read_state(home)
+
+
+def go_back(home: Path, reason: str) -> State:
+    """Make the previous release the active one, and mark the active one bad, at one go.
+
+    Args:
+        home: the home folder.
+        reason: why, for an operator to read.
+
+    Raises:
+        NotInstalledError: there is no previous release.
+        HomeError: the file can't be written; the state is then as it was.
+    """
+    with changing_state(home) as db:
+        query = "SELECT role, seq, release FROM generations"
+        roles = {role: (seq, release) for role, seq, release in db.execute(query)}
+        if "previous" not in roles:
+            raise NotInstalledError(
+                f"{home} holds no release but the active one; "
+                f"sync, or install another: {install_command(home)}"
+            )
+        seq, release = roles["active"]
+        if seq is not None:
+            mark_bad(db, seq, release, reason)
+        db.execute("DELETE FROM generations WHERE role = 'active'")
+        db.execute("UPDATE generations SET role = 'active' WHERE role = 'previous'")
+        db.execute("DELETE FROM trial")
+    return read_state(home)
+
+
+def mark_bad(db: sqlite3.Connection, seq: int, release: str, reason: str) -> None:
+    """Note that a release is not to be taken again, in ``changing_state``."""
+    db.execute(
+        "INSERT OR REPLACE INTO bad (seq, release, reason, at) VALUES (?, ?, ?, ?)",
+        [seq, release, reason, now_text()],
+    )
+
+
+def note_outcome(home: Path, what: str, *, ok: bool, text: str) -> None:
+    """Note what came of a sync; what can't be written down is not worth an error.
+
+    Args:
+        home: the home folder.
+        what: ``sync``; a good one is noted as ``good sync`` besides.
+        ok: whether it went well.
+        text: what came of it, in one line.
+    """
+    query = "INSERT OR REPLACE INTO outcomes (what, at, ok, text) VALUES (?, ?, ?, ?)"
+    with contextlib.suppress(HomeError), changing_state(home) as db:
+        for name in (what, f"good {what}") if ok else (what,):
+            db.execute(query, [name, now_text(), int(ok), text])
+
+
+def raise_floors(db: sqlite3.Connection, floors: Mapping[str, int]) -> None:
+    """Raise floors, in ``changing_state``; one that is higher stays."""
+    db.executemany(
+        "INSERT INTO floors (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        floors.items(),
+    )
+
+
+def now_text() -> str:
+    """The time by the system's clock, as the state keeps it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _generation(row: Mapping[str, Any]) -> Generation:
+    name = row.get("name") or row["release"]  # before the second migration there was no other name
+    return Generation(row["release"], row["installed_at"], row["sha256"], name, row.get("seq"))
+
+
+def _tables(uri: str, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    with closing(sqlite3.connect(uri, uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")  # all of one moment
+        # An install that was cut before its first flip leaves a file without tables.
+        made = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        return {
+            name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 - ours
+            for name in names
+            if name in made
+        }
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outcomes'").fetchone():
+        return  # as it is now: sqlite_utils takes a quarter of a second to import
+    from sqlite_utils import Database
+
+    from c2rec.runtime.migrations import STATE
+
+    STATE.apply(Database(db, execute_plugins=False))
+
+
+def _restore(home: Path) -> None:
+    """Make a lost or damaged state.db anew from its copy."""
+    path, copied = state_path(home), _copy(home)
+    if copied is None:
+        return
+    try:
+        if path.exists() and "generations" in _tables(path.absolute().as_uri(), _COPIED):
+            return
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # it is locked, or can't be read: that is no damage
+    for suffix in ("", "-journal"):
+        broken = path.with_name(path.name + suffix)
+        if broken.exists():
+            broken.replace(broken.with_name(f"damaged.{broken.name}"))
+    made = path.with_name("state.db.tmp")
+    made.unlink(missing_ok=True)
+    with closing(sqlite3.connect(made)) as db:
+        _migrate(db)
+        with db:
+            for name in _COPIED:
+                for row in copied.get(name, []):
+                    columns, places = ", ".join(row), ", ".join("?" * len(row))
+                    query = f"INSERT INTO {name} ({columns}) VALUES ({places})"  # noqa: S608 - ours
+                    db.execute(query, list(row.values()))
+    sync_to_disk(made)
+    made.replace(path)
+
+
+def _write_copy(home: Path, db: sqlite3.Connection) -> None:
+    tables = {}
+    for name in _COPIED:
+        found = db.execute(f"SELECT * FROM {name} ORDER BY 1")  # noqa: S608 - our own names
+        columns = [column for column, *_ in found.description]
+        tables[name] = [dict(zip(columns, row, strict=True)) for row in found]
+    text = json.dumps(tables, sort_keys=True, ensure_ascii=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    content = json.dumps({"format": 1, "sha256": digest, "tables": text}).encode()
+    path = copy_path(home)
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
+
+
+def _copy(home: Path) -> dict[str, list[dict[str, Any]]] | None:
+    """Read the copy; None where there is none, or it is damaged."""
+    try:
+        document = json.loads(copy_path(home).read_bytes())
+        text: str = document["tables"]
+        if hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
+            return None
+        tables: dict[str, list[dict[str, Any]]] = json.loads(text)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return {name: tables[name] for name in _COPIED if name in tables}
 
 
 def _advice(home: Path) -> str:

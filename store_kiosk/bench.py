@@ -88,8 +88,9 @@ def bench_release(
         ReleaseError: onnxruntime can't run its graph.
     """
     report("drawing customers")
-    release = read_state(home).active.release
-    cache = Cache(generation_path(home, release))
+    active = read_state(home).active
+    release = active.release
+    cache = Cache(generation_path(home, active.name))
     try:
         manifest = cache.manifest()
         asked = _customers(cache, min(max(requests, BATCH), CUSTOMERS), seed)

@@ -13,12 +13,16 @@ import click
 
 from c2rec.runtime.errors import C2RecError
 from c2rec.store_kiosk.commands.bench import bench
+from c2rec.store_kiosk.commands.doctor import doctor
+from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
 from c2rec.store_kiosk.commands.queue import queue
 from c2rec.store_kiosk.commands.recommend import recommend
 from c2rec.store_kiosk.commands.record import record
+from c2rec.store_kiosk.commands.rollback import rollback
 from c2rec.store_kiosk.commands.status import status
+from c2rec.store_kiosk.commands.sync import sync
 from c2rec.store_kiosk.render import plain
 
 
@@ -64,9 +68,13 @@ def main(ctx: click.Context, home: Path) -> None:
 
 
 for command in (
+    enrol,
+    sync,
     install,
     recommend,
     status,
+    doctor,
+    rollback,
     bench,
     record,
     queue,

@@ -85,13 +85,22 @@ def answer_text(answer: "Answer", data_to: str) -> str:
     return "\n".join(lines)
 
 
-def status_document(home: Path, state: "State", manifest: Mapping[str, Any]) -> dict[str, Any]:
+def status_document(
+    home: Path,
+    state: "State",
+    manifest: Mapping[str, Any],
+    *,
+    enrolled: Mapping[str, str],
+    outcomes: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     """Make the JSON document of a home: its active release, how old it is, what it takes.
 
     Args:
         home: the kiosk's folder.
         state: which releases it has.
         manifest: the active release's manifest.json, parsed; it was checked at the install.
+        enrolled: ``store``, ``device`` and ``ring``; empty where the kiosk is not enrolled.
+        outcomes: of the last sync and the last good one, as the state keeps them.
     """
     import sqlite3
 
@@ -104,11 +113,29 @@ def status_document(home: Path, state: "State", manifest: Mapping[str, Any]) -> 
         "home": str(home),
         "release": state.active.release,
         "previous": state.previous.release if state.previous else None,
+        "seq": state.active.seq,
+        "trial": state.trial._asdict() if state.trial else None,
+        "store": enrolled.get("store"),
+        "device": enrolled.get("device"),
+        "ring": enrolled.get("ring"),
+        "sync": _sync_document(outcomes),
         **{name: manifest[name] for name in known},
         "data": {"from": days["from"], "to": days["to"], "age_days": age.days},
         "installed_at": state.active.installed_at,
         "files": {str(p.relative_to(home)): p.stat().st_size for p in files if p.is_file()},
         "sqlite": sqlite3.sqlite_version,
+    }
+
+
+def _sync_document(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    last, good = outcomes.get("sync"), outcomes.get("good sync")
+    if last is None:
+        return None
+    return {
+        "at": last["at"],
+        "ok": bool(last["ok"]),
+        "text": last["text"],
+        "last_good": good["at"] if good else None,
     }
 
 
@@ -119,6 +146,9 @@ def status_text(document: dict[str, Any]) -> str:
         "home": document["home"],
         "release": document["release"],
         "previous": document["previous"] or "none",
+        "seq": _seq_text(document),
+        "kiosk": _kiosk_text(document),
+        "last sync": _sync_text(document["sync"]),
         "installed": document["installed_at"],
         "data": f"{data['from']} to {data['to']}, {data['age_days']} days old",
         "items": f"{counts['items']:,}",
@@ -131,6 +161,28 @@ def status_text(document: dict[str, Any]) -> str:
     lines |= {name: f"{size:,} bytes" for name, size in document["files"].items()}
     width = max(map(len, lines))
     return "\n".join(plain(f"{name:<{width}}  {value}") for name, value in lines.items())
+
+
+def _seq_text(document: Mapping[str, Any]) -> str:
+    seq = "installed by hand" if document["seq"] is None else str(document["seq"])
+    trial = document["trial"]
+    if trial is None:
+        return f"{seq}, confirmed"
+    return f"{seq}, on trial: {trial['answers']} good answers, {trial['starts']} failed starts"
+
+
+def _kiosk_text(document: Mapping[str, Any]) -> str:
+    if document["store"] is None:
+        return "not enrolled"
+    return f"{document['device']} of store {document['store']}, ring {document['ring']}"
+
+
+def _sync_text(sync: Mapping[str, Any] | None) -> str:
+    if sync is None:
+        return "never"
+    if sync["ok"]:
+        return f"{sync['at']}: {sync['text']}"
+    return f"{sync['at']} failed: {sync['text']}; last good one: {sync['last_good'] or 'never'}"
 
 
 def bench_text(document: Mapping[str, Any]) -> str:

@@ -19,12 +19,11 @@ def make_homes(folder: Path) -> None:
 
 def files_with(*bundles: Path) -> set[str]:
     """Paths of all files of a home that holds the releases of these bundles, and no more."""
-    expected = {"lock", "state.db"}
+    expected = {"lock", "state.db", "state.json", "whole.json"}
     for bundle in bundles:
         manifest = json.loads((bundle / "manifest.json").read_text())
         digest = manifest["files"]["items.safetensors"]["sha256"]
-        name = f"gen/{manifest['release']}"
-        expected |= {f"{name}.db", f"{name}.{digest[:16]}.safetensors"}
+        expected |= {f"gen/{manifest['release']}.db", f"gen/{digest[:32]}.items.safetensors"}
     return expected
 
 

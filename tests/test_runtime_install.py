@@ -129,12 +129,17 @@ def file_for_gen(home: Path) -> None:
     (home / "gen").write_text("")
 
 
+def spoil_the_state(home: Path) -> None:
+    (home / "state.db").write_text("no database" * 99)
+    (home / "state.json").write_text("{}")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (file_for_a_home, "can't write to the home folder .*: File exists"),
         (file_for_gen, "can't write to the home folder .*: File exists"),
-        (lambda home: (home / "state.db").write_text("no database" * 99), "file is not a database"),
+        (spoil_the_state, "file is not a database"),
     ],
 )
 def test_a_home_that_cannot_be_used_is_one_clear_error(
@@ -153,10 +158,16 @@ def test_a_home_that_cannot_be_made_is_one_clear_error(made: Path) -> None:
 def test_a_second_install_at_the_same_time_is_refused(place: Path) -> None:
     with (
         only_one(place / "home"),
-        pytest.raises(HomeError, match=r"another install is running in .*; wait"),
+        pytest.raises(HomeError, match=r"another install or sync is running in .*; wait"),
     ):
         install(place / "new", place / "home")
     assert_old_serves(place / "home")
+
+
+def items_of(home: Path, release: str) -> Path:
+    cache = Cache(generation_path(home, release))
+    cache.close()
+    return cache.items_path
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def test_a_generation_that_cannot_be_read_gives_way_to_the_previous(
     for release in (NEW, OLD):
         path = generation_path(place / "home", release)
         if "items" in damage:
-            (items,) = path.parent.glob(f"{release}.*.safetensors")
+            items = items_of(place / "home", release)
             os.truncate(items, 1000)
             if damage == "no items":
                 items.unlink()
@@ -195,7 +206,7 @@ def test_a_generation_that_cannot_be_read_gives_way_to_the_previous(
 @pytest.mark.parametrize("byte", [0, 7, 12, 30, 60, 200])
 def test_a_damaged_header_of_the_items_gives_way_to_the_previous(place: Path, byte: int) -> None:
     install(place / "new", place / "home")
-    (path,) = (place / "home" / "gen").glob(f"{NEW}.*.safetensors")
+    path = items_of(place / "home", NEW)
     content = bytearray(path.read_bytes())
     content[byte] ^= 1
     path.write_bytes(content)

@@ -327,7 +327,7 @@ def test_what_the_model_needs_is_damaged_and_the_shopper_is_answered_all_the_sam
     path = generation_path(tmp_path, release.manifest.release)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(damage)
-    recommender = Recommender.open(tmp_path)
+    recommender = Recommender(Cache(path))
     answer = recommender.recommend("c000003", k=5)
     recommender.close()
     assert answer.tier == "store-popular"
@@ -388,7 +388,7 @@ def test_neighbours_that_are_no_items_are_answered_by_popularity(
     start = 8 + int.from_bytes(content[:8], "little")
     content[start + first : start + last] = b"\x7f" * (last - first)
     path.write_bytes(content)
-    recommender = Recommender.open(tmp_path)
+    recommender = Recommender(Cache(generation_path(tmp_path, release.manifest.release)))
     for _ in range(3):
         assert recommender.recommend("c000003").tier == "store-popular"
     recommender.close()

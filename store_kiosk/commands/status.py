@@ -16,15 +16,22 @@ def status(home: Path, as_json: bool) -> None:
     """Tell which release is active, how old its data is, and what it takes on disk."""
     from c2rec.runtime.cache import Cache
     from c2rec.runtime.disk import generation_path, home_errors
-    from c2rec.runtime.state import read_state
+    from c2rec.runtime.identity import find_identity
+    from c2rec.runtime.settings import find_settings
+    from c2rec.runtime.state import read_state, read_tables
 
     state = read_state(home)
-    cache = Cache(generation_path(home, state.active.release))
+    cache = Cache(generation_path(home, state.active.name))
     manifest = cache.manifest_document()
     cache.close()
+    identity, settings = find_identity(home), find_settings(home)
+    enrolled = {"store": identity.store, "device": identity.device} if identity else {}
+    enrolled |= {"ring": settings.ring} if settings else {}
+    rows = read_tables(home, ("outcomes",)).get("outcomes", [])
+    outcomes = {row["what"]: row for row in rows}
     with home_errors(f"can't read the home folder {home}"):
         try:
-            document = status_document(home, state, manifest)
+            document = status_document(home, state, manifest, enrolled=enrolled, outcomes=outcomes)
         except (KeyError, TypeError, ValueError) as error:
             raise HomeError(
                 f"the cache of release {state.active.release} is damaged: its manifest lacks "

@@ -1,0 +1,42 @@
+"""The command that lets a ring take a release."""
+
+import json
+from pathlib import Path
+
+import click
+
+from c2rec.export.commands.options import REPO, keys_options, open_keys
+from c2rec.train.commands.options import JSON
+
+
+@click.command()
+@REPO
+@click.argument("seq", type=click.IntRange(1))
+@click.option("--ring", required=True, help="Which kiosks take it.")
+@click.option("--waves", default="", help="When which share of them may install, as in publish.")
+@click.option("--floor", type=int, help="The least seq that the ring may still install.")
+@keys_options
+@JSON
+def promote(
+    repo: str,
+    seq: int,
+    ring: str,
+    waves: str,
+    floor: int | None,
+    keys_folder: Path,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Let a ring take a release that is published already, a newer or an older one."""
+    from c2rec.export.publish import promote_release
+    from c2rec.export.rings import parse_waves
+    from c2rec.export.signed import open_repository
+
+    with open_repository(repo, open_keys(keys_folder, passphrase_file)) as repository:
+        moved = promote_release(repository, seq, ring, waves=parse_waves(waves), floor=floor)
+        repository.commit()
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "ring": json.loads(moved.ring.to_json())}))
+        return
+    before = "nothing" if moved.before is None else moved.before.seq
+    click.echo(f"ring {ring}: release {seq}, before {before}; floor {moved.ring.floor}")

@@ -1,0 +1,89 @@
+"""Making a kiosk head office's own: who it is, whom it trusts, and where it looks.
+
+A kit is the folder that ``c2rec-export keys kiosk`` makes: ``identity.json`` and ``root.json``. It
+holds keys, and doesn't travel with the repository.
+"""
+
+import os
+from pathlib import Path
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from c2rec.runtime.disk import home_errors, only_one, write_whole
+from c2rec.runtime.errors import IdentityError
+from c2rec.runtime.identity import Identity, identity_path, parse_identity
+from c2rec.runtime.settings import Settings, settings_path
+from c2rec.runtime.state import changing_state
+from c2rec.runtime.trust import ROOT, forget
+
+_VERSIONS = ("root", "timestamp", "snapshot")
+
+
+def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
+    """Enrol a kiosk, or enrol it anew; what is installed serves on.
+
+    Args:
+        home: the home folder, made if need be.
+        kit: the folder that head office made for this kiosk.
+        settings: where it takes releases from.
+
+    Raises:
+        IdentityError: the kit can't be used.
+        HomeError: the home can't be written, or a sync is running.
+    """
+    identity = parse_kit_identity(kit)
+    root = _read(kit, ROOT)
+    try:
+        signed = Metadata[Root].from_bytes(root).signed
+        right = isinstance(signed, Root)
+    except RepositoryError as error:
+        raise IdentityError(f"{kit / ROOT} is no TUF root: {error}") from error
+    if not right:
+        raise IdentityError(f"{kit / ROOT} is no TUF root, but {signed.type} metadata")
+    with only_one(home), home_errors(f"can't write to the home folder {home}"):
+        path = home / ROOT
+        if path.exists() and path.read_bytes() != root:
+            # Another head office, or the same with new keys: the old one's versions say nothing of
+            # it. Only who holds a kit can do this.
+            forget(home)
+            with changing_state(home) as db:
+                db.executemany("DELETE FROM floors WHERE name = ?", [(n,) for n in _VERSIONS])
+                db.execute("DELETE FROM floors WHERE name LIKE 'seq %'")
+                db.execute("DELETE FROM bad")
+        _write_secret(identity_path(home), identity.to_json().encode())
+        write_whole(path, root)
+        # the last: with it, the kiosk is enrolled
+        write_whole(settings_path(home), settings.to_toml().encode())
+    return identity
+
+
+def parse_kit_identity(kit: Path) -> Identity:
+    """Read whom a kit is for.
+
+    Raises:
+        IdentityError: it can't be read.
+    """
+    try:
+        return parse_identity(_read(kit, "identity.json"))
+    except IdentityError as error:
+        raise IdentityError(f"{kit}: {error}") from error
+
+
+def _read(kit: Path, name: str) -> bytes:
+    try:
+        return (kit / name).read_bytes()
+    except OSError as error:
+        raise IdentityError(
+            f"{kit / name}: can't be read: {error.strerror}; allowed: the folder that "
+            "c2rec-export keys kiosk has made"
+        ) from error
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, at no moment anybody else."""
+    before = os.umask(0o077)
+    try:
+        write_whole(path, content)
+    finally:
+        os.umask(before)

@@ -1,0 +1,261 @@
+"""Taking what head office publishes: ``c2rec-kiosk sync``.
+
+Cut anywhere before the flip, the release that was active serves on; the flip is one transaction;
+and whatever was cut, the next sync completes. Serving reads neither the network nor TUF.
+``docs/sync.md`` tells the steps on one screen.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from c2rec.runtime.assemble import install_release
+from c2rec.runtime.disk import generation_path, home_errors, only_one
+from c2rec.runtime.documents import (
+    PublishedRelease,
+    Ring,
+    parse_release,
+    parse_ring,
+    parse_tombstones,
+    wave_place,
+)
+from c2rec.runtime.download import keep_blobs
+from c2rec.runtime.erased import add_tombstones, erase_from_generations
+from c2rec.runtime.errors import C2RecError, HomeError, IdentityError, SyncError, TrustError
+from c2rec.runtime.flip import SPARE_BYTES, free_bytes, remove_leftovers, remove_unused
+from c2rec.runtime.identity import Identity, find_identity
+from c2rec.runtime.settings import Settings, read_settings
+from c2rec.runtime.source import Source, open_source
+from c2rec.runtime.state import (
+    State,
+    changing_state,
+    find_floors,
+    find_state,
+    note_outcome,
+    raise_floors,
+    read_tables,
+)
+from c2rec.runtime.trust import Repository, open_repository, signed_at_most
+from c2rec.runtime.whole import whole_cache
+
+TOMBSTONES = "tomb/tombstones.json"
+
+
+@dataclass(slots=True)
+class Synced:
+    """What a sync did."""
+
+    outcome: str = "up to date"
+    """``installed``, ``up to date``, ``halted``, or ``waiting`` for its wave."""
+    seq: int | None = None
+    """The release that the ring takes."""
+    release: str | None = None
+    """The release that is active now."""
+    previous: str | None = None
+    moved: int = 0
+    """Bytes that came over the network or from the folder."""
+    erased: int = 0
+    """Customers that are erased from now on."""
+    warnings: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """What was done, in one line."""
+        said = {
+            "installed": f"release {self.release} (seq {self.seq}) is active",
+            "up to date": f"release {self.release} (seq {self.seq}) is active already",
+            "halted": f"head office has halted seq {self.seq}; {self._serving()}",
+            "waiting": f"seq {self.seq} is not this kiosk's turn yet; {self._serving()}",
+        }[self.outcome]
+        return f"{said}; {self.moved:,} bytes moved"
+
+    def _serving(self) -> str:
+        return f"{self.release} serves on" if self.release else "no release is installed"
+
+
+def sync(home: Path, *, report: Callable[[str], None] = lambda _: None) -> Synced:
+    """Take the release that this kiosk's ring takes, and what else is new.
+
+    Args:
+        home: the home folder of a kiosk that is enrolled.
+        report: called with what is being done, for a person to read.
+
+    Raises:
+        IdentityError: the kiosk is not enrolled, or its keys or settings can't be used.
+        NetworkError: the repository can't be reached, or something else answers.
+        TrustError: what it says is refused.
+        SyncError: a file of it is missing or damaged, or the release is refused.
+        ReleaseError: the release is not what the format allows, or answers otherwise here.
+        HomeError: the home can't be written, is full, or another sync is running.
+    """
+    settings, identity = read_settings(home), _identity(home)
+    with only_one(home):
+        synced = Synced()
+        try:
+            with open_source(settings) as source:
+                try:
+                    _sync(home, settings, identity, source, synced, report)
+                finally:
+                    synced.moved = source.moved
+        except C2RecError as error:
+            note_outcome(home, "sync", ok=False, text=str(error))
+            raise
+        note_outcome(home, "sync", ok=True, text=synced.text())
+        return synced
+
+
+def turn(home: Path) -> float:
+    """A kiosk's place among all, 0 <= turn < 1: so that not all of them sync at once.
+
+    Raises:
+        IdentityError: the kiosk is not enrolled.
+    """
+    identity = _identity(home)
+    return wave_place(f"{identity.store}/{identity.device}", 0)
+
+
+def _identity(home: Path) -> Identity:
+    identity = find_identity(home)
+    if identity is None:
+        raise IdentityError(f"{home} has no identity; enrol it: c2rec-kiosk enrol KIT")
+    return identity
+
+
+def _sync(
+    home: Path,
+    settings: Settings,
+    identity: Identity,
+    source: Source,
+    synced: Synced,
+    report: Callable[[str], None],
+) -> None:
+    report("removing what is not needed")
+    _clean(home)
+    report("asking what is new")
+    with open_repository(home, source) as repository:
+        synced.warnings += repository.warnings
+        ring = _ring(home, settings, repository)
+        synced.seq = ring.seq
+        synced.erased = _take_tombstones(home, identity, repository, report)
+        state = find_state(home)
+        synced.release = state.active.release if state else None
+        synced.outcome = _decide(home, ring, identity, state)
+        if synced.outcome == "installed":
+            release = _release(repository, ring.seq)
+            state = _install(home, release, identity, source, state, report)
+            synced.release = state.active.release
+        with home_errors(f"can't write to the home folder {home}"):
+            if synced.outcome != "halted":  # a halt ends: what was fetched then is not lost
+                keep_blobs(home, ())
+            repository.forget_the_rest()
+    state = find_state(home)
+    synced.previous = state.previous.release if state and state.previous else None
+
+
+def _clean(home: Path) -> None:
+    """Collect garbage first: a full disk would stay full else."""
+    with home_errors(f"can't write to the home folder {home}"):
+        (home / "gen").mkdir(exist_ok=True)
+        remove_unused(home)
+        if free_bytes(home) < SPARE_BYTES:
+            keep_blobs(home, ())
+
+
+def _ring(home: Path, settings: Settings, repository: Repository) -> Ring:
+    """Read what the ring takes, and remember what it signed."""
+    content = repository.target(f"channel/{settings.ring}.json")
+    if content is None:
+        raise SyncError(
+            f"the repository has no ring {settings.ring!r}; check `ring` in kiosk.toml, or "
+            "publish to it"
+        )
+    ring = parse_ring(content, settings.ring)
+    floors, floor = find_floors(home), f"seq {ring.ring}"
+    signed = {"time": signed_at_most(ring.issued_at, repository), floor: ring.floor}
+    if ring.seq < floors.get(floor, 0):
+        raise TrustError(
+            f"ring {ring.ring} takes seq {ring.seq}, below the floor of {floors[floor]} that head "
+            "office has signed before; compare the repository with head office's"
+        )
+    if any(value > floors.get(name, 0) for name, value in signed.items()):
+        with changing_state(home) as db:
+            raise_floors(db, signed)
+    return ring
+
+
+def _take_tombstones(
+    home: Path, identity: Identity, repository: Repository, report: Callable[[str], None]
+) -> int:
+    """Erase who asked for it, from what is installed too."""
+    content = repository.target(TOMBSTONES)
+    ids = {each.hex() for each in parse_tombstones(content)} if content is not None else set()
+    new = add_tombstones(home, ids, origin="head office")
+    # also those of before: a sync may have been cut between the two steps
+    erase_from_generations(home, identity, report=report)
+    return new
+
+
+def _decide(home: Path, ring: Ring, identity: Identity, state: State | None) -> str:
+    """Say what is to be done: ``installed`` means that the ring's release is to be."""
+    bad = read_tables(home, ("bad",)).get("bad", [])
+    for row in bad:
+        if row["seq"] == ring.seq:
+            raise SyncError(
+                f"seq {ring.seq} is known to be bad here: {row['reason']}; it is not taken again, "
+                "the next release is"
+            )
+    if state is not None and state.active.seq == ring.seq and _is_ours(home, state, identity):
+        return "up to date"
+    if ring.halt:
+        return "halted"
+    place = wave_place(f"{identity.store}/{identity.device}", ring.seq)
+    return "installed" if place < ring.share(datetime.now(UTC)) else "waiting"
+
+
+def _is_ours(home: Path, state: State, identity: Identity) -> bool:
+    """Whether the active generation is whole, and of the store that the kiosk stands in."""
+    try:
+        cache = whole_cache(home, state.active, thorough=False)
+    except HomeError:
+        return False
+    try:
+        return cache.about("store") == identity.store
+    finally:
+        cache.close()
+
+
+def _release(repository: Repository, seq: int) -> PublishedRelease:
+    content = repository.target(f"rel/{seq}.json")
+    if content is None:
+        raise SyncError(f"the repository has no release {seq}; head office publishes it again")
+    release = parse_release(content, seq)
+    if _numbers(release.min_runtime) > _numbers(importlib.metadata.version("c2rec")):
+        raise SyncError(
+            f"release {seq} needs c2rec {release.min_runtime}, this is "
+            f"{importlib.metadata.version('c2rec')}; upgrade it: pip install --upgrade c2rec"
+        )
+    return release
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(each) for each in found[0].split(".")) if found else ()
+
+
+def _install(
+    home: Path,
+    release: PublishedRelease,
+    identity: Identity,
+    source: Source,
+    state: State | None,
+    report: Callable[[str], None],
+) -> State:
+    unfinished = generation_path(home, f"{release.seq}").with_suffix(".db.tmp")
+    try:
+        return install_release(
+            home, release, identity, source, state, unfinished=unfinished, report=report
+        )
+    finally:
+        remove_leftovers(home, unfinished)

@@ -1,0 +1,55 @@
+"""The command that takes what head office publishes."""
+
+import time
+from pathlib import Path
+
+import click
+
+from c2rec.store_kiosk.commands.options import JSON, echo_json, progress_line
+from c2rec.store_kiosk.render import SCHEMA, plain
+
+
+@click.command()
+@click.option(
+    "--jitter",
+    type=click.FloatRange(0, 86400),
+    default=0,
+    metavar="SECONDS",
+    help="Wait first, up to so long: each kiosk its own while, always the same.",
+)
+@JSON
+@click.pass_obj
+def sync(home: Path, *, jitter: float, as_json: bool) -> None:
+    """Take the release that this kiosk's ring takes, and tell how many bytes moved.
+
+    Exits with 0 also when there is nothing new, or it is not this kiosk's turn yet. Whatever goes
+    wrong, the release that was active serves on, and the next sync completes what was begun.
+    """
+    from c2rec.runtime.sync import sync as sync_home
+    from c2rec.runtime.sync import turn
+
+    if jitter:
+        time.sleep(jitter * turn(home))
+    progress = progress_line()
+    try:
+        synced = sync_home(home, report=progress)
+    finally:
+        progress("")
+    for warning in synced.warnings:
+        click.echo(plain(f"Warning: {warning}"), err=True)
+    if as_json:
+        echo_json(
+            {
+                "schema": SCHEMA,
+                "outcome": synced.outcome,
+                "seq": synced.seq,
+                "release": synced.release,
+                "previous": synced.previous,
+                "bytes": synced.moved,
+                "erased": synced.erased,
+                "warnings": synced.warnings,
+            }
+        )
+    else:
+        text = synced.text()
+        click.echo(plain(f"{text[:1].upper()}{text[1:]}."))

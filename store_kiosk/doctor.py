@@ -1,0 +1,282 @@
+"""What may be wrong with a kiosk, looked at without changing anything: ``c2rec-kiosk doctor``.
+
+Each check gives a verdict, what was found, and where it isn't ok, what to do.
+"""
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from c2rec.runtime.clock import clock_trouble, reference_time
+from c2rec.runtime.errors import C2RecError, HomeError
+from c2rec.runtime.identity import find_identity, identity_path
+from c2rec.runtime.settings import find_settings
+from c2rec.runtime.state import State, find_floors, find_state, read_tables
+from c2rec.runtime.whole import whole_cache
+
+Verdict: TypeAlias = Literal["ok", "warning", "failure"]
+_STALE = timedelta(days=7)
+"""A kiosk that has not synced for longer is told of."""
+_OLD_DATA_DAYS = 60
+_LEAST_FREE = 256 << 20
+_BACKLOG = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    fix: str | None = None
+    """What to do; None where it is ok."""
+
+
+def diagnose(home: Path) -> list[Finding]:
+    """Make all checks of a home; none of them raises."""
+    findings = []
+    for name, check in _CHECKS.items():
+        try:
+            findings += [Finding(name, *found) for found in check(home)]
+        except (C2RecError, OSError, sqlite3.Error, KeyError, TypeError, ValueError) as error:
+            fix = "look at what the message names"
+            findings.append(Finding(name, "failure", str(error) or type(error).__name__, fix))
+    return findings
+
+
+_Found: TypeAlias = Iterator[tuple[Verdict, str, str | None]]
+
+
+def _home(home: Path) -> _Found:
+    if not home.is_dir():
+        yield "failure", f"{home} is no folder", "enrol the kiosk: c2rec-kiosk enrol KIT"
+    elif not os.access(home, os.W_OK | os.X_OK):
+        yield (
+            "failure",
+            f"{home} can't be written by user {os.geteuid()}",
+            f"give it to the user that the kiosk runs as: chown -R USER {home}",
+        )
+    else:
+        yield "ok", f"{home} can be written", None
+
+
+def _enrolment(home: Path) -> _Found:
+    identity, settings = find_identity(home), find_settings(home)
+    if identity is None or settings is None:
+        yield (
+            "warning",
+            "not enrolled: no sync, no events",
+            "c2rec-kiosk enrol KIT --repository URL",
+        )
+        return
+    who = f"kiosk {identity.device} of store {identity.store}, ring {settings.ring}"
+    yield "ok", f"{who}, from {settings.repository}", None
+
+
+def _keys(home: Path) -> _Found:
+    path = identity_path(home)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = stat.filemode(status.st_mode)
+        yield "failure", f"others can read the kiosk's keys: {path} is {mode}", f"chmod 600 {path}"
+    else:
+        yield "ok", f"{path} is its owner's alone", None
+
+
+def _space(home: Path) -> _Found:
+    free = shutil.disk_usage(home).free
+    largest = max((path.stat().st_size for path in (home / "gen").glob("*.db")), default=0)
+    needed = max(_LEAST_FREE, 2 * largest)
+    text = f"{free >> 20} MiB are free, a new release may need {needed >> 20} MiB"
+    if free < needed:
+        yield "warning", text, "free some space on this disk, or grow it"
+    else:
+        yield "ok", text, None
+
+
+def _mount(home: Path) -> _Found:
+    """How the disk is mounted, where the system tells."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return
+    rows = [line.split(" ") for line in lines]
+    place = home.resolve()
+    fitting = [
+        row for row in rows if place.is_relative_to(row[1].encode().decode("unicode_escape"))
+    ]
+    if not fitting:
+        return
+    _, point, kind, options = max(fitting, key=lambda row: len(row[1]))[:4]
+    found = set(options.split(","))
+    if "ro" in found:
+        yield "failure", f"{point} is mounted read-only", f"mount -o remount,rw {point}"
+    elif {"nobarrier", "barrier=0"} & found:
+        yield (
+            "failure",
+            f"{point} is mounted without barriers: a power cut may lose what was acknowledged",
+            f"mount {point} without nobarrier",
+        )
+    elif kind in ("tmpfs", "ramfs"):
+        yield (
+            "warning",
+            f"{point} is {kind}: everything is gone after a power cut",
+            "put the home on a disk",
+        )
+    elif kind in ("nfs", "nfs4", "cifs", "smb3"):
+        yield (
+            "warning",
+            f"{point} is {kind}: SQLite's locks are not sure there",
+            "put the home on a disk of this machine",
+        )
+    else:
+        yield "ok", f"{point} is {kind}", None
+
+
+def _clock(home: Path) -> _Found:
+    floor = find_floors(home).get("time", 0)
+    trouble = clock_trouble(datetime.now(UTC), floor)
+    if trouble:
+        yield "failure", trouble, "set the clock, and let it be set from the network: NTP"
+    else:
+        yield "ok", "the clock fits what head office signed last", None
+
+
+def _sqlite(home: Path) -> _Found:
+    text = f"SQLite {sqlite3.sqlite_version}"
+    if has_wal_bug(sqlite3.sqlite_version_info):
+        # state.db and releases have no write-ahead log; events.db has a lock that prevents it
+        text += ": it has the WAL-reset bug, which can't come about here"
+    yield "ok", text, None
+
+
+def has_wal_bug(version: tuple[int, ...]) -> bool:
+    """Whether a version of SQLite may corrupt a file in WAL mode: https://sqlite.org/wal.html."""
+    if version >= (3, 51, 3) or version < (3, 7, 0):
+        return False
+    return not ((3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45))
+
+
+def _release(home: Path) -> _Found:
+    state = find_state(home)
+    if state is None:
+        yield (
+            "failure",
+            "no release is installed",
+            "c2rec-kiosk sync, or c2rec-kiosk install BUNDLE",
+        )
+        return
+    for role, generation in (("active", state.active), ("previous", state.previous)):
+        if generation is None:
+            continue
+        try:
+            cache = whole_cache(home, generation, thorough=True)
+        except HomeError as error:
+            verdict: Verdict = "failure" if role == "active" else "warning"
+            yield verdict, f"the {role} release is damaged: {error}", "c2rec-kiosk sync"
+            continue
+        data_to = str(cache.manifest_document()["data"]["to"])
+        cache.close()
+        yield "ok", f"the {role} release {generation.release} is whole, every byte read", None
+        if role == "active":
+            yield from _age(data_to)
+            yield from _trial(state)
+
+
+def _age(data_to: str) -> _Found:
+    days = (datetime.now(UTC).date() - date.fromisoformat(data_to)).days
+    if days > _OLD_DATA_DAYS:
+        yield (
+            "warning",
+            f"the release knows what was bought up to {data_to}, {days} days ago",
+            "sync; if there is nothing newer, head office trains and publishes again",
+        )
+    else:
+        yield "ok", f"the release's data ends {days} days ago", None
+
+
+def _trial(state: State) -> _Found:
+    if state.trial is not None and state.trial.starts:
+        text = (
+            f"release {state.active.release} is on trial, {state.trial.starts} starts of it came "
+            "to nothing; after three, the previous one answers"
+        )
+        yield "warning", text, "look at the log of what starts it"
+
+
+def _sync(home: Path) -> _Found:
+    rows = {row["what"]: row for row in read_tables(home, ("outcomes",)).get("outcomes", [])}
+    if find_settings(home) is None:
+        return
+    if "good sync" not in rows:
+        yield "warning", "no sync has succeeded yet", "c2rec-kiosk sync"
+    else:
+        at = datetime.strptime(rows["good sync"]["at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        if datetime.now(UTC) - at > _STALE:
+            yield (
+                "warning",
+                f"the last good sync was at {rows['good sync']['at']}",
+                "check the network and the timer that syncs: c2rec-kiosk sync",
+            )
+        else:
+            yield "ok", f"the last good sync was at {rows['good sync']['at']}", None
+    if "sync" in rows and not rows["sync"]["ok"]:
+        yield "warning", f"the last sync failed: {rows['sync']['text']}", "c2rec-kiosk sync"
+
+
+def _expiry(home: Path) -> _Found:
+    """When the repository's signatures expire, by what this kiosk has seen last."""
+    import json
+
+    path = home / "tuf" / "timestamp.json"
+    try:
+        text = json.loads(path.read_bytes())["signed"]["expires"]
+    except FileNotFoundError:
+        return
+    expires = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if expires < reference_time(datetime.now(UTC), find_floors(home).get("time", 0)):
+        yield (
+            "warning",
+            f"what this kiosk knows of the repository expired at {text}",
+            "sync; if it is refused as stale, head office signs anew: c2rec-export refresh",
+        )
+    else:
+        yield "ok", f"the repository's signature is good until {text}", None
+
+
+def _outbox(home: Path) -> _Found:
+    path = home / "events.db"
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        (waiting,) = db.execute("SELECT count(*) FROM events").fetchone()
+    if waiting > _BACKLOG:
+        yield "warning", f"{waiting:,} events wait to be sent", "c2rec-kiosk push"
+    else:
+        yield "ok", f"{waiting:,} events wait to be sent", None
+
+
+_CHECKS: dict[str, Callable[[Path], _Found]] = {
+    "home": _home,
+    "enrolment": _enrolment,
+    "keys": _keys,
+    "space": _space,
+    "disk": _mount,
+    "clock": _clock,
+    "SQLite": _sqlite,
+    "release": _release,
+    "sync": _sync,
+    "signatures": _expiry,
+    "events": _outbox,
+}

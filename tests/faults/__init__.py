@@ -1,0 +1,1 @@
+"""Each fault of docs/reliability.md, injected for real."""
