@@ -56,9 +56,14 @@ class _Batch:
     count: int
     dropped: int
     made_at: int
-    runs: list[tuple[str, int, int]]
-    backwards: bool
+    runs: str
+    backwards: int
     altered: int
+
+    @property
+    def starts(self) -> list[tuple[str, int, int]]:
+        """Starts of the machine, one after the other, with the first and last clock of each."""
+        return [(boot, first, last) for boot, first, last in json.loads(self.runs)]
 
 
 def find_doubts(db: sqlite3.Connection) -> list[Doubt]:
@@ -70,8 +75,7 @@ def find_doubts(db: sqlite3.Connection) -> list[Doubt]:
     )
     kiosks = defaultdict[tuple[str, str], dict[str, list[_Batch]]](lambda: defaultdict(list))
     for row in db.execute(query):
-        runs = [(boot, first, last) for boot, first, last in json.loads(row[11])]
-        batch = _Batch(*row[:11], runs, *row[12:])
+        batch = _Batch(*row)
         kiosks[batch.store, batch.device][batch.epoch].append(batch)
     doubts = []
     for (store, device), epochs in kiosks.items():
@@ -86,11 +90,13 @@ def _of_kiosk(epochs: dict[str, list[_Batch]]) -> Iterator[tuple[str, str, str]]
         for batches in epochs.values()
         if batches[0].reason != "moved"
     }
+    firsts = [name for name, batches in epochs.items() if batches[0].reason == "first"]
+    firsts.sort(key=lambda name: epochs[name][0].made_at)
     for epoch, batches in epochs.items():
         if epoch not in closed:  # what an epoch left behind comes in the next one
             yield from _gaps(epoch, batches)
         yield from _clones(epoch, batches)
-        yield from _beginnings(epoch, batches[0], only=len(epochs) == 1)
+        yield from _beginnings(epoch, batches[0], again=epoch in firsts[1:])
         yield from _drops(epoch, batches)
         if altered := sum(batch.altered for batch in batches):
             yield (
@@ -136,8 +142,8 @@ def _clones(epoch: str, batches: Sequence[_Batch]) -> Iterator[tuple[str, str, s
     for batch in batches:
         overlaps |= batch.first <= at
         at = max(at, batch.last)
-        back |= batch.backwards
-        for boot, first, last in batch.runs:
+        back |= bool(batch.backwards)
+        for boot, first, last in batch.starts:
             again |= boot != current and boot in seen
             back |= first < seen.get(boot, 0)
             current, seen[boot] = boot, last
@@ -149,7 +155,7 @@ def _clones(epoch: str, batches: Sequence[_Batch]) -> Iterator[tuple[str, str, s
         yield "clone", f"the clock since start goes backwards in epoch {epoch[:8]}", _CLONED
 
 
-def _beginnings(epoch: str, head: _Batch, *, only: bool) -> Iterator[tuple[str, str, str]]:
+def _beginnings(epoch: str, head: _Batch, *, again: bool) -> Iterator[tuple[str, str, str]]:
     if head.reason == "conflict":
         yield (
             "clone",
@@ -164,10 +170,10 @@ def _beginnings(epoch: str, head: _Batch, *, only: bool) -> Iterator[tuple[str, 
         )
     elif head.reason == "moved":
         yield "moved", f"epoch {epoch[:8]} began with a new identity", "nothing has to be done"
-    elif head.reason == "first" and not only:
+    elif again:
         yield (
             "anew",
-            f"epoch {epoch[:8]} knows of no other, and there are others",
+            f"epoch {epoch[:8]} knows nothing of the one before it",
             "if the kiosk was not reinstalled, events.db was lost, with what waited in it",
         )
 

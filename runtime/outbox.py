@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 from c2rec.runtime.boot import boot_clock, boot_id
 from c2rec.runtime.carve import carve, row_checksum
-from c2rec.runtime.disk import home_errors
+from c2rec.runtime.disk import home_errors, sync_to_disk
 from c2rec.runtime.errors import EventError
 from c2rec.runtime.events import Event, Stamp, event_body, moment_text
 from c2rec.runtime.identity import Identity
@@ -155,7 +155,8 @@ class Outbox:
             row = db.execute(query, [number]).fetchone()
             if row is None:
                 return None
-            if hashlib.sha256(row[2]).hexdigest() != row[3]:
+            right = isinstance(row[2], bytes) and hashlib.sha256(row[2]).hexdigest() == row[3]
+            if not right:
                 raise DamageError(f"batch {row[1]} is not what was frozen")
             return Frozen(*row)
 
@@ -401,16 +402,18 @@ class Outbox:
         # rows are gone; now the bytes, also of an erasure that was cut off here
         if db.execute("SELECT 1 FROM counters WHERE name = 'unwiped'").fetchone():
             db.execute("VACUUM")
-            _truncate_log(db)
+            _truncate_log(db, self._file.path)
             db.execute("DELETE FROM counters WHERE name = 'unwiped'")
-        _truncate_log(db)
+        _truncate_log(db, self._file.path)
         aside = self._file.aside()
         for path in aside:
             path.unlink(missing_ok=True)
         return Erased(len(found), len(batches), len(aside))
 
 
-def _truncate_log(db: sqlite3.Connection) -> None:
+def _truncate_log(db: sqlite3.Connection, path: Path) -> None:
+    """Move the log into the file and empty it, so that a power cut doesn't bring it back."""
     busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:
         raise OSError(0, "another program has events.db open; close it")
+    sync_to_disk(path.with_name(path.name + "-wal"))

@@ -75,7 +75,8 @@ def record(
     from c2rec.runtime.outbox import Outbox
 
     identity = enrolled(home)
-    quantities = _each("--quantity", quantity, len(items))
+    unsaid = (1,) if kind == "bought" else ()
+    quantities = _each("--quantity", quantity or unsaid, len(items))
     prices = _each("--price", price, len(items))
     event = Event(
         kind=kind,
@@ -83,7 +84,7 @@ def record(
             EventItem(
                 item=item,
                 position=None if kind == "bought" else position,
-                quantity=quantities[position - 1] or (1 if kind == "bought" else None),
+                quantity=quantities[position - 1],
                 price=prices[position - 1],
             )
             for position, item in enumerate(items, start=1)
