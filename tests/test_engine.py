@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from c2rec.runtime import engine as engine_module
 from c2rec.runtime import quantise as quantise_module
+from c2rec.runtime import search as search_module
 from c2rec.runtime.engine import Engine, Found, Request
 from c2rec.runtime.errors import ReleaseError, RequestError
 from c2rec.runtime.manifest import AttentionName
@@ -31,16 +32,10 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantise_module, "FIRST_TILE", 64)
     monkeypatch.setattr(quantise_module, "TILE", 128)
     monkeypatch.setattr(quantise_module, "ONE_TILE", 64)
-    constants = {
-        "SMALL": 0,
-        "SMALL_CATALOGUE": 0,
-        "SHARE": 4,
-        "LISTED": 4,
-        "FIRST_GUESS": 4,
-        "TOO_MANY": 1,
-    }
-    for name, value in constants.items():
+    for name, value in {"SMALL": 0, "SMALL_CATALOGUE": 0, "SHARE": 4}.items():
         monkeypatch.setattr(engine_module, name, value)
+    for name, value in {"LISTED": 4, "FIRST_GUESS": 1, "TOO_MANY": 1, "TOGETHER": 40}.items():
+        monkeypatch.setattr(search_module, name, value)
 
 
 def assert_same(found: Found, expected: Found) -> None:
@@ -190,7 +185,7 @@ def test_a_graph_that_fails_leaves_the_buffers_clean(monkeypatch: pytest.MonkeyP
         raise ReleaseError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.scorer, "score_rows", fail)
+        patch.setattr(engine.scorer, "score_some", fail)
         with pytest.raises(ReleaseError, match="no"):
             engine.top_k(release.request(), 10)
     assert_same(engine.top_k(request, 10), before)
