@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.request import Request
+from c2rec.runtime.request import NO_ROWS, Request
 from c2rec.runtime.scan import AT_ONCE, ROUNDING, Coded, Scan
 from c2rec.runtime.scorer import Said, Scorer, shares
 
@@ -60,21 +60,22 @@ class Mentions:
         self._end = scan.tiles[0].items.stop
         self._near = np.flatnonzero(self._items < self._end)
         self._near_places = self._places(self._near)
-        left_out = [scan.position.take(each.left_out) for each in requests]
-        self._out = np.concatenate(left_out) + np.repeat(self.firsts, [len(e) for e in left_out])
+        left_out = [each.left_out for each in requests]
+        firsts = np.repeat(self.firsts, [len(each) for each in left_out])
+        self._out = scan.position.take(np.concatenate(left_out)) + firsts
         self._all_places: _Rows | None = None
 
     def _bounded(self, said: npt.NDArray[np.float16]) -> _Floats:
         """What each mention adds to n_v at most; float32 (mentions,)."""
         longest, bias, _ = self._scan.reach
+        share = shares(self.lengths)
         # each adds a rounding error, of n_v and of all that it is added to
         relative = self.lengths * (self._entries * ROUNDING)
         absolute = ROUNDING * (self._size * longest + bias)
-        share, relative, absolute = (
-            each.astype(np.float32).take(self._owner)[:, None]
-            for each in (shares(self.lengths), relative, absolute)
-        )  # (purchases, 1)
-        bound = said * share  # (purchases, entries)
+        of_purchases = np.stack([share, relative, absolute], dtype=np.float32, casting="same_kind")
+        share, relative, absolute = of_purchases.take(self._owner, axis=1)[..., None]
+        bound = widened(said)  # (purchases, entries)
+        bound *= share
         bound += np.abs(bound) * relative
         bound += absolute
         return bound.reshape(-1)
@@ -127,7 +128,10 @@ class Mentions:
             said = self._sums.take(place)
             self._sums[: len(self.firsts) * SUMS] = 0
         chosen = np.flatnonzero(said.reshape(-1, self._entries) >= enough)
-        chosen = chosen[self._items.take(chosen) >= end]
+        if len(chosen):
+            chosen = chosen[self._items.take(chosen) >= end]
+        if not len(chosen):
+            return NO_ROWS, NO_ROWS, said[:0]
         chosen = chosen[self._extra.take(self._places(chosen)) > -np.inf]  # not left out
         return self._owners(chosen), self._items.take(chosen).astype(np.int64), said.take(chosen)
 
@@ -155,6 +159,19 @@ class Mentions:
             numbers = kept + start
         mark[items] = -1
         return Said(self._owners(numbers) - first, places.take(kept), self._said.take(numbers))
+
+
+def widened(halves: npt.NDArray[np.float16]) -> _Floats:
+    """Turn float16 into float32, in a fourth of numpy's time: 2⁻¹¹² of it has nearly the same bits.
+
+    Infinity becomes 65,536.
+    """
+    bits = halves.view(np.int16).astype(np.int32)  # the sign in every bit on the left
+    bits <<= 13
+    bits &= np.int32(~0x7000_1FFF)
+    floats = bits.view(np.float32)
+    floats *= np.float32(2.0**112)
+    return floats
 
 
 def sums() -> _Floats:

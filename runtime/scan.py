@@ -51,6 +51,8 @@ BLOCK = 65_536
 """Bounds that are computed at once: so many fit a level-2 cache."""
 LIMIT = 1e37
 """Where a product or a sum may come near the end of float32, everything is scored."""
+TOO_LARGE = 1e30
+"""So it is for customers with a number above this."""
 ROUNDING = 2.0**-23
 """Twice the relative error of one float32 operation."""
 UNDERFLOW = np.float32(1e-36)
@@ -76,7 +78,9 @@ class Coded(NamedTuple):
     """bool (b,), where no bound holds"""
 
     def of(self, numbers: Sequence[int]) -> "Coded":
-        """Of some of these customers."""
+        """Of some of these customers, in their order."""
+        if len(numbers) == len(self.step):
+            return self
         some = np.array(numbers)
         return Coded(*(each[some] for each in self))
 
@@ -114,12 +118,9 @@ class Scan:
         self.tiles = tiles(self.items)
         self.lanes = np.concatenate([lanes(tile) for tile in self.tiles])  # (groups, 32)
         self.longest = self.norms[self.lanes].max(1)  # (groups,)
-        # the greatest |y_v|, |b_v| and s_v that there are
-        self.reach = (
-            float(self.longest.max()),
-            float(np.abs(bias).max()),
-            float(self.scales.max()),
-        )
+        # the greatest |y_v|, |b_v| and s_v that there are; a length may be beyond float32
+        greatest = (each.max() for each in (self.longest, np.abs(bias), self.scales))
+        self.reach = tuple(min(float(each), 1e100) for each in greatest)
 
         widest = max(tile.items.stop - tile.items.start for tile in self.tiles)
         self._codes = np.full((3 * AT_ONCE, self.size), ZERO, np.uint8)
@@ -141,28 +142,40 @@ class Scan:
             components: float32 (b, 3, d), x_k, finite.
             has: bool (b, 3), which of them a customer has data for.
         """
-        x = components  # (b, 3, d)
-        if not has.all():
-            x = np.where(has[..., None], x, np.float32(0))
-        step = np.maximum(np.abs(x).max((1, 2)) / CODE, SMALLEST_SCALE).astype(np.float32)  # (b,)
+        x = components if has.all() else np.where(has[..., None], components, np.float32(0))
+        largest = np.abs(x).max((1, 2))  # (b,)
+        too_large = largest > TOO_LARGE
+        if too_large.any():
+            x = np.where(too_large[:, None, None], np.float32(0), x)
+        step = np.maximum(largest / np.float32(CODE), SMALLEST_SCALE)  # (b,)
         wide = step[:, None, None]
         whole = np.rint(x / wide)  # (b, 3, d)
         codes = (whole + ZERO).astype(np.uint8)
         both = np.concatenate([x - whole * wide, x], axis=1, dtype=np.float64)  # (b, 6, d)
-        norms = np.sqrt(np.vecdot(both, both))  # (b, 6)
-        rest, size = norms[:, :3], norms[:, 3:]  # |δ_k| and |x_k|, (b, 3)
-        with np.errstate(over="ignore", invalid="ignore"):  # where no bound holds
-            slack = self.slack * (size + rest) * (self.error + self.length)
-            r = (rest * self.length + size * self.error + slack) / step[:, None] + 1  # (b, 3)
-            add, size = (
-                (r.sum(1), size.sum(1)) if self.sums else (r.max(1), size.max(1))
-            )  # (b,), (b,)
-            longest, bias, scale = self.reach
-            largest = np.maximum(size, size * longest * 4 + bias)
-            whole_bound = (CODE * LARGEST * self.size + add + 1) * scale
-            hopeless = ~(np.maximum(largest, whole_bound) < LIMIT)
-        whole_add = np.where(hopeless, 0, add).astype(np.int32) + np.int32(1)
-        return Coded(codes, step, whole_add, size, hopeless)
+        norms = np.sqrt(np.vecdot(both, both)).tolist()  # (b, 6): |δ_k|, then |x_k|
+        add, reach, hopeless = [], [], too_large.tolist()
+        # numbers of one customer are quicker one by one than as short arrays
+        for number, (t, each) in enumerate(zip(step.tolist(), norms, strict=True)):
+            r, size = self._bound(t, each[:3], each[3:])
+            add.append(r)
+            reach.append(size)
+            hopeless[number] |= self._near_the_end(r, size)
+        return Coded(codes, step, np.array(add, np.int32), np.array(reach), np.array(hopeless))
+
+    def _bound(self, step: float, rests: list[float], sizes: list[float]) -> tuple[int, float]:
+        """r, and what |y_v| is multiplied by to bound Σ_k α_k (x_k · y_v), of t, |δ_k| and |x_k|."""
+        slack = self.slack * (self.error + self.length)
+        r = [
+            (rest * (self.length + slack) + size * (self.error + slack)) / step + 1
+            for rest, size in zip(rests, sizes, strict=True)
+        ]
+        return (int(sum(r)) + 1, sum(sizes)) if self.sums else (int(max(r)) + 1, max(sizes))
+
+    def _near_the_end(self, add: int, size: float) -> bool:
+        """Whether products come near the end of float32."""
+        longest, bias, scale = self.reach
+        whole = (CODE * LARGEST * self.size + add) * scale
+        return not max(size * (longest * 4 + 1) + bias, whole) < LIMIT
 
     def run(self, number: int, coded: Coded, channel_bias: _Floats) -> None:
         """Fill ``bounds`` and ``of_groups`` for a tile, from ``extra``.

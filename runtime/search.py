@@ -20,7 +20,7 @@ import numpy.typing as npt
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.mentions import Mentions, sums
 from c2rec.runtime.quantise import LANES
-from c2rec.runtime.request import Filter, Found, Request
+from c2rec.runtime.request import NO_ROWS, Filter, Found, Request
 from c2rec.runtime.scan import ROUNDING, Coded, Scan
 from c2rec.runtime.scorer import Scorer
 
@@ -116,7 +116,9 @@ class Search:
         only: Filter,
     ) -> None:
         self._work, self._scan = workspace, workspace.scan
-        self._requests, self._coded, self._k, self._only = requests, coded, k, only
+        self._coded, self._k, self._only = coded, k, only
+        self._components = np.concatenate([each.components for each in requests])  # (b, 3, d)
+        self._has = np.concatenate([each.has for each in requests])  # (b, 3)
         self._count = len(requests)
         self._channel = requests[0].channel
         self._bias = only.bias[self._channel]
@@ -201,7 +203,8 @@ class Search:
         else:
             groups, guess = self._of_groups(scanned), self._work.groups.next(self._k)
             floor = _greatest(groups, min(guess, groups.shape[1]))
-        owner, items = self._above(scanned, np.maximum(floor, LEAST))
+        self._floor, self._begun = np.maximum(floor, LEAST), scanned
+        owner, items = self._above(scanned, self._floor)
         self._candidates = owner, self._bounds.take(items + self._firsts.take(owner))
         return self._score(owner, items, np.full(self._count, LEAST, np.float32))
 
@@ -223,7 +226,9 @@ class Search:
         self, scanned: int, least: _Floats, beyond: _Floats | None
     ) -> "list[Found | None]":
         """Score what else may be among the best k, and choose."""
-        owner, items = self._above(scanned, least)
+        owner = items = NO_ROWS
+        if scanned > self._begun or (least < self._floor).any():
+            owner, items = self._above(scanned, least)
         if beyond is not None:
             far_owner, far = self._far(self._end(scanned), least, beyond)
             if len(far):
@@ -256,9 +261,9 @@ class Search:
     def _far(self, end: int, least: _Floats, beyond: _Floats) -> tuple[_Rows, _Rows]:
         """Items after the end that the histories name, and that may be among the best."""
         # what is named has to make up for what the others lack, but for rounding
-        lack = least.astype(np.float64) - beyond
-        lack -= 8 * ROUNDING * (np.abs(least) + np.abs(beyond))
-        enough = np.where(beyond > -np.inf, np.maximum(lack, LEAST), np.inf).astype(np.float32)
+        enough = np.array(
+            [_lack(*each) for each in zip(least.tolist(), beyond.tolist(), strict=True)], np.float32
+        )
         owner, items, said = self._mentions.loud(end, enough)
         if len(items):
             reaches = self._size.take(owner) * self._scan.norms.take(items)
@@ -286,7 +291,7 @@ class Search:
         self._bounds[items + self._firsts.take(owner)] = -np.inf  # no item is chosen twice
         kth = least.copy()
         for first, last, part in self._runs(counts):
-            chosen = self._work.each_once(items[part])
+            chosen = items[part] if last - first == 1 else self._work.each_once(items[part])
             kth[first:last] = self._together(
                 first, last, chosen, owner[part], items[part], least[first:last]
             )
@@ -294,6 +299,9 @@ class Search:
 
     def _runs(self, counts: _Rows) -> "Iterator[tuple[int, int, slice]]":
         """Cut candidates into runs of the graph: for all customers, or for one each."""
+        if self._count == 1:
+            yield 0, 1, slice(0, int(counts[0]))
+            return
         ends = np.cumsum(counts).tolist()
         # as if no two customers had an item in common: as a rule few have
         if self._count * ends[-1] - ends[-1] <= TOGETHER * (self._count - 1):
@@ -309,12 +317,11 @@ class Search:
     ) -> _Floats:
         """Score the chosen items for the customers from first to last, in one run."""
         said = self._mentions.of(chosen, first, last, self._work.mark)
-        some = self._requests[first:last]
         rows = self._scan.order.take(chosen).astype(np.int64)
         scores, attention = self._work.scorer.score_some(
             rows,
-            np.concatenate([each.components for each in some]),
-            np.concatenate([each.has for each in some]),
+            self._components[first:last],
+            self._has[first:last],
             self._channel,
             self._mentions.lengths[first:last],
             said,
@@ -338,7 +345,9 @@ class Search:
     def _best(self, scanned: int, widened: npt.NDArray[np.bool_]) -> "Iterator[Found]":
         """The best of what was scored."""
         owner, rows, scores, attention = (
-            np.concatenate(each) for each in zip(*self._found, strict=True)
+            self._found[0]
+            if len(self._found) == 1
+            else (np.concatenate(each) for each in zip(*self._found, strict=True))
         )
         order = np.lexsort((rows, -scores, owner))
         rows, scores, attention = rows[order], scores[order], attention[order]
@@ -348,6 +357,13 @@ class Search:
             best = slice(start, min(end, start + self._k))
             yield Found(rows[best], scores[best], attention[best].T, scanned, scored, wide)
             start = end
+
+
+def _lack(least: float, reach: float) -> float:
+    """What has to be said of an item that reaches so far without it, but for rounding."""
+    if reach == -np.inf:
+        return np.inf
+    return max(least - reach - 8 * ROUNDING * (abs(least) + abs(reach)), LEAST)
 
 
 def _greatest(values: _Floats, k: int) -> _Floats:
