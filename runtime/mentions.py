@@ -1,10 +1,11 @@
 """What customers' histories say of items, for a search: n_v, which their bounds have to hold.
 
-A purchase names as many items as the release has entries per row, so a customer's history makes
-some thousand *mentions* (in a fitted release 256 per purchase), spread over the whole catalogue.
-Most name items that are never scanned. Of these only the loudest are looked for: all that is said
-of items with the same last digits is added up, where it is above 0, in a table that fits the
-fastest cache. None of them has more than that sum.
+A purchase names as many items as the release has entries per row, so a history makes some thousand
+*mentions*, spread over the whole catalogue. Most name items that are never scanned. So what is said
+is added up in a table that fits a fast cache: the items of the first tile have a place of their own
+in it, and all others share places, by their last digits. No item has more than the sum of its
+place; for a mention that says less than 0 counts as 0. Where a second tile is scanned, all is added
+up once more, item by item.
 """
 
 from collections.abc import Sequence
@@ -16,54 +17,73 @@ from c2rec.runtime.request import NO_ROWS, Request
 from c2rec.runtime.scan import AT_ONCE, ROUNDING, Coded, Scan
 from c2rec.runtime.scorer import Said, Scorer, shares
 
-SUMS = 8192
-"""Sums of what is said of items that were not scanned, for each customer; a power of two."""
+SHARED = 8192
+"""Places that the items after the first tile share; a power of two."""
 
 _Rows = npt.NDArray[np.int64]
+_Places = npt.NDArray[np.int32]
 _Floats = npt.NDArray[np.float32]
+
+
+class Tables:
+    """Arrays of an engine that hold what is said; whoever uses them leaves them as they were."""
+
+    def __init__(self, scan: Scan) -> None:
+        items = len(scan.order)
+        self.near = scan.tiles[0].items.stop
+        """Items of the first tile."""
+        self.of_places = np.zeros((AT_ONCE, self.near + SHARED), np.float32)
+        """What is said of the item or the items that a place is for."""
+        self.of_items = np.zeros((AT_ONCE, items), np.float32)
+        """n_v; -inf for what is left out."""
+        self.columns = np.full(items, -1, np.int32)
+        """The column of an item in a run of the graph; -1 between two runs."""
+        self.columns_of_places = np.full(self.near + SHARED, -1, np.int32)
+        """The same, by place."""
+
+    def place(self, items: _Places) -> _Places:
+        """The place of each item."""
+        # no item of the first tile has a greater number than this, and all others end up after it
+        places: _Places = items & np.int32(SHARED - 1)
+        places += np.int32(self.near)
+        return np.minimum(places, items, out=places)
 
 
 class Mentions:
     """The mentions of some customers of one channel, by customer, purchase and entry.
 
     Args:
+        tables: of the engine.
         scan: of the release.
         scorer: of the release.
-        sums: float32 (``AT_ONCE`` * ``SUMS``,), zeros, as ``sums`` makes them.
         requests: the customers.
         coded: the same.
     """
 
     def __init__(
         self,
+        tables: Tables,
         scan: Scan,
         scorer: Scorer,
-        sums: _Floats,
         requests: Sequence[Request],
         coded: Coded,
     ) -> None:
-        self._scan, self._sums, self._size = scan, sums, coded.size
-        self._extra = scan.extra.reshape(-1)
+        self._tables, self._scan, self._size = tables, scan, coded.size
         self.lengths = np.array([len(each.history) for each in requests])  # (b,)
         customers = np.arange(len(requests))
-        self.firsts = customers * len(scan.order)
-        """int64 (b,), each customer's first place in ``extra``"""
         history = np.concatenate([each.history for each in requests])  # (purchases,)
         self._owner = np.repeat(customers, self.lengths)  # (purchases,)
-        named, said = scorer.entries(requests[0].channel, history)
-        self._entries = max(1, named.shape[1])
-        self._ends = np.cumsum(self.lengths * named.shape[1])  # (b,), of each one's mentions
-        self._items = scan.position.take(named).reshape(-1)  # (mentions,)
+        named, said = scorer.entries(requests[0].channel, history)  # (purchases, entries)
+        self._entries = named.shape[1]
+        self._ends = np.cumsum(self.lengths * self._entries)  # (b,), of each one's mentions
+        self._items = scan.position.take(named)  # (purchases, entries)
+        self._places = tables.place(self._items)  # (purchases, entries)
         self._said = said.reshape(-1)  # (mentions,)
         self._bound = self._bounded(said)
-        # those of items in the first tile
-        self._end = scan.tiles[0].items.stop
-        self._near = np.flatnonzero(self._items < self._end)
-        self._near_places = self._places(self._near)
         left_out = [each.left_out for each in requests]
-        firsts = np.repeat(self.firsts, [len(each) for each in left_out])
-        self._out = scan.position.take(np.concatenate(left_out)) + firsts
-        self._all_places: _Rows | None = None
+        self._out_owner = np.repeat(customers, [len(each) for each in left_out])
+        self._out = scan.position.take(np.concatenate(left_out))
+        self._of_items: _Rows | None = None  # where in the table of items, if it holds them
 
     def _bounded(self, said: npt.NDArray[np.float16]) -> _Floats:
         """What each mention adds to n_v at most; float32 (mentions,)."""
@@ -76,38 +96,46 @@ class Mentions:
         share, relative, absolute = of_purchases.take(self._owner, axis=1)[..., None]
         bound = widened(said)  # (purchases, entries)
         bound *= share
-        bound += np.abs(bound) * relative
+        np.maximum(bound, 0, out=bound)
+        bound += bound * relative
         bound += absolute
         return bound.reshape(-1)
 
-    def _owners(self, numbers: _Rows) -> _Rows:
-        return self._owner.take(numbers // self._entries)
+    def _offsets(self, table: npt.NDArray[np.float32]) -> _Rows:
+        """Where each purchase's customer begins in a table; int64 (purchases, 1)."""
+        return (self._owner * table.shape[1])[:, None]
 
-    def _places(self, numbers: _Rows) -> _Rows:
-        places: _Rows = self._items.take(numbers) + self.firsts.take(self._owners(numbers))
-        return places
+    def add(self) -> None:
+        """Add up what is said by place, and take out what is left out."""
+        table = self._tables.of_places
+        self._of_places = (self._places + self._offsets(table)).reshape(-1)
+        np.add.at(table.reshape(-1), self._of_places, self._bound)
+        if len(self._out):
+            near = self._out < self._tables.near
+            table[self._out_owner[near], self._out[near]] = -np.inf
+            self._tables.of_items[self._out_owner, self._out] = -np.inf
 
-    def add_near(self) -> None:
-        """Add up what is said of items of the first tile, and take out what is left out."""
-        np.add.at(self._extra, self._near_places, self._bound.take(self._near))
-        self._extra[self._out] = -np.inf
-        self._bound[self._near] = 0  # said
-
-    def add_all(self) -> None:
-        """Add up what is said of all other items as well, if that was not done."""
-        if self._all_places is None:
-            owners = np.repeat(self._owner, self._entries)
-            self._all_places = self._items + self.firsts.take(owners)
-            np.add.at(self._extra, self._all_places, self._bound)
+    def add_by_item(self) -> None:
+        """Add up what is said by item as well."""
+        table = self._tables.of_items
+        self._of_items = (self._items + self._offsets(table)).reshape(-1)
+        np.add.at(table.reshape(-1), self._of_items, self._bound)
 
     def clear(self) -> None:
-        """Leave the arrays as they were."""
-        places = self._near_places if self._all_places is None else self._all_places
-        self._extra[places] = 0
-        self._extra[self._out] = 0
+        """Leave the tables as they were."""
+        self._tables.of_places[: len(self.lengths)] = 0
+        if self._of_items is not None:
+            self._tables.of_items.reshape(-1)[self._of_items] = 0
+        self._tables.of_items[self._out_owner, self._out] = 0
+
+    def of_tile(self, number: int) -> _Floats:
+        """n_v at most, of the items of a tile; float32 (b, items)."""
+        if number == 0:
+            return self._tables.of_places[: len(self.lengths), : self._tables.near]
+        return self._tables.of_items[: len(self.lengths), self._scan.tiles[number].items]
 
     def loud(self, end: int, least: _Floats) -> tuple[_Rows, _Rows, _Floats]:
-        """Items from an end on of which enough is said.
+        """Items from an end on, of which enough is said.
 
         Args:
             end: of the tiles scanned.
@@ -116,53 +144,48 @@ class Mentions:
         Returns:
             Owners, items, and what is said of them at most; some more than once.
         """
-        enough = least.take(self._owner)[:, None]  # (purchases, 1)
-        if self._all_places is not None:
-            said = self._extra.take(self._all_places)
+        nothing = NO_ROWS, NO_ROWS, self._bound[:0]
+        if self._of_items is not None:
+            said = self._tables.of_items.reshape(-1).take(self._of_items)
         else:
-            shape = -1, self._entries
-            firsts = (np.arange(len(self.firsts)) * SUMS).take(self._owner)[:, None]
-            # the last digits are those of a place within the sums
-            place = ((self._items & (SUMS - 1)).reshape(shape) + firsts).reshape(-1)
-            np.add.at(self._sums, place, np.maximum(self._bound, 0))
-            said = self._sums.take(place)
-            self._sums[: len(self.firsts) * SUMS] = 0
-        chosen = np.flatnonzero(said.reshape(-1, self._entries) >= enough)
-        if len(chosen):
-            chosen = chosen[self._items.take(chosen) >= end]
+            shared = self._tables.of_places[: len(least), self._tables.near :]
+            if not (shared >= least[:, None]).any():
+                return nothing
+            said = self._tables.of_places.reshape(-1).take(self._of_places)
+        enough = least.take(self._owner)[:, None]  # (purchases, 1)
+        chosen = np.flatnonzero(said.reshape(self._items.shape) >= enough)
+        chosen = chosen[self._items.reshape(-1).take(chosen) >= end]
         if not len(chosen):
-            return NO_ROWS, NO_ROWS, said[:0]
-        chosen = chosen[self._extra.take(self._places(chosen)) > -np.inf]  # not left out
-        return self._owners(chosen), self._items.take(chosen).astype(np.int64), said.take(chosen)
+            return nothing
+        owner = self._owner.take(chosen // self._entries)
+        items = self._items.reshape(-1).take(chosen)
+        kept = self._tables.of_items[owner, items] > -np.inf  # not left out
+        return owner[kept], items[kept].astype(np.int64), said.take(chosen[kept])
 
-    def of(self, items: _Rows, first: int, last: int, mark: npt.NDArray[np.int32]) -> Said:
+    def of(self, items: _Rows, first: int, last: int) -> Said:
         """What the customers from first to last say of some items.
 
         Args:
             items: int64, in the order of the scan, each once.
             first: number of a customer.
             last: one after the last.
-            mark: int32 (m,), -1 throughout; it stays so.
         """
-        mark[items] = np.arange(len(items), dtype=np.int32)
         start, stop = int(self._ends[first - 1]) if first else 0, int(self._ends[last - 1])
-        if len(items) and int(items.max()) < self._end:
-            near = self._near
-            if first or last < len(self._ends):
-                near = near[slice(*np.searchsorted(near, [start, stop]))]
-            places = mark.take(self._items.take(near))
-            kept = np.flatnonzero(places >= 0)
-            numbers = near.take(kept)
+        if len(items) and items.max() < self._tables.near:
+            columns, named = self._tables.columns_of_places, self._places
         else:
-            places = mark.take(self._items[start:stop])
-            kept = np.flatnonzero(places >= 0)
-            numbers = kept + start
-        mark[items] = -1
-        return Said(self._owners(numbers) - first, places.take(kept), self._said.take(numbers))
+            columns, named = self._tables.columns, self._items
+        columns[items] = np.arange(len(items), dtype=np.int32)
+        places = columns.take(named.reshape(-1)[start:stop])
+        columns[items] = -1
+        kept = np.flatnonzero(places >= 0)
+        numbers = kept + start
+        customers = self._owner.take(numbers // max(1, self._entries)) - first
+        return Said(customers, places.take(kept), self._said.take(numbers))
 
 
 def widened(halves: npt.NDArray[np.float16]) -> _Floats:
-    """Turn float16 into float32, in a fourth of numpy's time: 2⁻¹¹² of it has nearly the same bits.
+    """Turn float16 into float32, in half of numpy's time: 2⁻¹¹² of it has nearly the same bits.
 
     Infinity becomes 65,536.
     """
@@ -172,8 +195,3 @@ def widened(halves: npt.NDArray[np.float16]) -> _Floats:
     floats = bits.view(np.float32)
     floats *= np.float32(2.0**112)
     return floats
-
-
-def sums() -> _Floats:
-    """Make room for the sums of as many customers as may go together."""
-    return np.zeros(AT_ONCE * SUMS, np.float32)

@@ -132,8 +132,6 @@ class Scan:
         """U of each customer's items, as far as they were scanned."""
         self.of_groups = np.empty((AT_ONCE, len(self.lanes)), np.float32)
         """The greatest of each group."""
-        self.extra = np.zeros((AT_ONCE, len(self.order)), np.float32)
-        """n_v; -inf for what is left out. Whoever fills it clears it."""
 
     def encode(self, components: _Floats, has: npt.NDArray[np.bool_]) -> Coded:
         """Write customers in whole numbers.
@@ -177,13 +175,14 @@ class Scan:
         whole = (CODE * LARGEST * self.size + add) * scale
         return not max(size * (longest * 4 + 1) + bias, whole) < LIMIT
 
-    def run(self, number: int, coded: Coded, channel_bias: _Floats) -> None:
-        """Fill ``bounds`` and ``of_groups`` for a tile, from ``extra``.
+    def run(self, number: int, coded: Coded, channel_bias: _Floats, said: _Floats) -> None:
+        """Fill ``bounds`` and ``of_groups`` for a tile.
 
         Args:
             number: of the tile.
             coded: b customers, ``AT_ONCE`` at most.
             channel_bias: float32 (m,), b_v, -inf for what may not be found.
+            said: float32 (b, items of the tile), n_v at most, -inf for what is left out.
         """
         items, groups = self.tiles[number]
         width, customers = items.stop - items.start, len(coded.codes)
@@ -211,7 +210,7 @@ class Scan:
             )
             bounds *= coded.step[some, None]
             bounds += channel_bias[items]
-            bounds += self.extra[some, items]
+            bounds += said[some]
             bounds.reshape(len(bounds), LANES, -1).max(1, out=self.of_groups[some, groups])
 
 

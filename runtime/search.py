@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.mentions import Mentions, sums
+from c2rec.runtime.mentions import Mentions, Tables
 from c2rec.runtime.quantise import LANES
 from c2rec.runtime.request import NO_ROWS, Filter, Found, Request
 from c2rec.runtime.scan import ROUNDING, Coded, Scan
@@ -77,9 +77,7 @@ class Workspace:
     def __init__(self, scan: Scan, scorer: Scorer) -> None:
         self.scan, self.scorer = scan, scorer
         self.items, self.groups = Guess(FIRST_GUESS), Guess(FIRST_GUESS)
-        self.sums = sums()
-        self.mark = np.full(len(scan.order), -1, np.int32)
-        """The column of an item in a run of the graph; -1 between two runs."""
+        self.tables = Tables(scan)
         self.starts = np.array([tile.groups.start for tile in scan.tiles])
         self._last = np.zeros(len(scan.order), np.int32)
 
@@ -124,9 +122,9 @@ class Search:
         self._bias = only.bias[self._channel]
         self._size = (coded.size * (1 + self._scan.slack)).astype(np.float32)  # (b,)
         self._mentions = Mentions(
-            self._scan, workspace.scorer, workspace.sums, requests, coded
+            workspace.tables, self._scan, workspace.scorer, requests, coded
         )
-        self._firsts = self._mentions.firsts  # (b,), each customer's first place
+        self._firsts = np.arange(self._count) * len(self._scan.order)  # (b,)
         self._bounds = self._scan.bounds.reshape(-1)
         self._found: list[_Scored] = []
         self._scored = np.zeros(self._count, np.int64)
@@ -134,7 +132,7 @@ class Search:
     def run(self) -> "list[Found | None]":
         """Find the best; None for a customer for whom too much would have to be scored."""
         try:
-            self._mentions.add_near()
+            self._mentions.add()
             return self._through_the_tiles()
         finally:
             self._mentions.clear()
@@ -142,11 +140,11 @@ class Search:
     def among(self, items: _Rows) -> "list[Found | None]":
         """Find the best of a short list, by how far they reach: |x| |y_v| + b_v + n_v."""
         try:
-            self._mentions.add_near()
-            self._mentions.add_all()
+            self._mentions.add()
+            self._mentions.add_by_item()
             reaches = self._size[:, None] * self._scan.norms.take(items)  # (b, items)
             reaches += self._bias.take(items)
-            reaches += self._scan.extra[: self._count].take(items, axis=1)
+            reaches += self._work.tables.of_items[: self._count].take(items, axis=1)
             floor = np.maximum(_greatest(reaches, 2 * self._k + LISTED), LEAST)
             owner, column = np.nonzero(reaches >= floor[:, None])
             least = self._score(owner, items.take(column), np.full(self._count, LEAST, np.float32))
@@ -176,8 +174,9 @@ class Search:
 
     def _scan_tile(self, number: int) -> None:
         if number == 1:
-            self._mentions.add_all()
-        self._scan.run(number, self._coded, self._bias)
+            self._mentions.add_by_item()
+        said = self._mentions.of_tile(number)
+        self._scan.run(number, self._coded, self._bias, said)
 
     def _ahead(self) -> _Floats:
         """How far the items of a tile, and of those after it, reach without n_v; (b, tiles)."""
@@ -316,7 +315,7 @@ class Search:
         self, first: int, last: int, chosen: _Rows, owner: _Rows, items: _Rows, least: _Floats
     ) -> _Floats:
         """Score the chosen items for the customers from first to last, in one run."""
-        said = self._mentions.of(chosen, first, last, self._work.mark)
+        said = self._mentions.of(chosen, first, last)
         rows = self._scan.order.take(chosen).astype(np.int64)
         scores, attention = self._work.scorer.score_some(
             rows,
