@@ -193,7 +193,7 @@ def compare(
     made = list(rivals(data, engine, attention=attention, hnsw_limit=hnsw_limit, compiled=compiled))
     contenders = [each for each in made if isinstance(each, Rival)]
     asked = [data.request() for _ in range(requests)]
-    measured = measure([*contenders, *floors(data, len(engine.scans))], asked)
+    measured = measure([*contenders, *floors(data, len(engine.scan.tiles))], asked)
     found = [engine.top_k(request, K) for request in asked]
     gain, same = _batches(engine, [data.request() for _ in range(BATCH)])
     return Comparison(

@@ -22,6 +22,8 @@ SHARED = 8192
 
 SMALL = 2.0**112
 """How much less the exponent of a float16 is in a float32."""
+LEAST_HALF = 2.0**-14
+"""Less than this in float16 is 0 to a processor that was told to take tiny float32 for 0."""
 
 _Rows = npt.NDArray[np.int64]
 _Places = npt.NDArray[np.int32]
@@ -91,7 +93,7 @@ class Mentions:
         # each adds a rounding error, of n_v and of all that it is added to
         mentions = self.lengths * self._entries
         factor = SMALL * shares(self.lengths) * (1 + (2 * mentions + 4) * ROUNDING)
-        absolute = ROUNDING * (self._size * longest + bias)
+        absolute = ROUNDING * (self._size * longest + bias) + LEAST_HALF * shares(self.lengths)
         of_purchases = np.stack([factor, absolute], dtype=np.float32, casting="same_kind")
         factors, absolutes = of_purchases.take(self._owner, axis=1)[..., None]
         bound = shrunk(said)  # (purchases, entries)
@@ -102,7 +104,8 @@ class Mentions:
 
     def _offsets(self, table: npt.NDArray[np.float32]) -> _Rows:
         """Where each purchase's customer begins in a table; int64 (purchases, 1)."""
-        return (self._owner * table.shape[1])[:, None]
+        offsets: _Rows = (self._owner * table.shape[1])[:, None]
+        return offsets
 
     def add(self) -> None:
         """Add up what is said by place, and take out what is left out."""

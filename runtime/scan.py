@@ -45,8 +45,8 @@ CODE = 63
 """Largest whole number that a customer is written in."""
 ZERO = 64
 """What stands for 0 among the customer's codes, which have no sign."""
-AT_ONCE = 8
-"""Customers that are scanned together: their products still fit a level-2 cache."""
+AT_ONCE = 16
+"""Customers that go together at most."""
 BLOCK = 65_536
 """Bounds that are computed at once: so many fit a level-2 cache."""
 LIMIT = 1e37
@@ -161,7 +161,7 @@ class Scan:
         return Coded(codes, step, np.array(add, np.int32), np.array(reach), np.array(hopeless))
 
     def _bound(self, step: float, rests: list[float], sizes: list[float]) -> tuple[int, float]:
-        """r, and what |y_v| is multiplied by to bound Σ_k α_k (x_k · y_v), of t, |δ_k| and |x_k|."""
+        """r, and what bounds Σ_k α_k (x_k · y_v) if multiplied by |y_v|; of t, |δ_k| and |x_k|."""
         slack = self.slack * (self.error + self.length)
         r = [
             (rest * (self.length + slack) + size * (self.error + slack)) / step + 1

@@ -4,12 +4,15 @@ The items with the greatest bounds are scored by the release's own graph. Let τ
 score among them. An item with U_v < τ scores less than τ, so it is not among the best k, not even
 by a tie. Where more items have U_v ≥ τ than were scored, they are scored too, once ("widened"): τ
 can only rise by that. Items of tiles that were not scanned have at most |x| |y_v| + b_v + n_v, by
-Cauchy and Schwarz; the greatest without n_v is known per group, and those that the history names
-are looked at one by one.
+Cauchy and Schwarz; the greatest without n_v is known per group, and of those that the history names
+the loudest are looked at one by one.
 
 All customers of a search go each step together: arrays have a row for each, and what differs in
 length, such as purchases and candidates, stands one after the other, with the number of its
-customer, its *owner*, beside it. An item of a customer is a *place*: owner times m plus the item.
+customer, its *owner*, beside it. A customer's item is a *cell* of such an array: owner times m plus
+the item. One run of the graph scores the candidates of all, where few of its scores are useless;
+what it gives a customer for another one's candidates is left out, so that everyone gets what a
+search alone would have found.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -121,10 +124,8 @@ class Search:
         self._channel = requests[0].channel
         self._bias = only.bias[self._channel]
         self._size = (coded.size * (1 + self._scan.slack)).astype(np.float32)  # (b,)
-        self._mentions = Mentions(
-            workspace.tables, self._scan, workspace.scorer, requests, coded
-        )
-        self._firsts = np.arange(self._count) * len(self._scan.order)  # (b,)
+        self._mentions = Mentions(workspace.tables, self._scan, workspace.scorer, requests, coded)
+        self._firsts = np.arange(self._count) * len(self._scan.order)  # (b,), first cells
         self._bounds = self._scan.bounds.reshape(-1)
         self._found: list[_Scored] = []
         self._scored = np.zeros(self._count, np.int64)
@@ -196,12 +197,13 @@ class Search:
 
     def _begin(self, scanned: int) -> _Floats:
         """Score the most promising items of the tiles scanned; the k-th best scores, (b,)."""
-        if scanned == 1:
-            bounds = self._scan.bounds[: self._count, : self._end(1)]
-            floor = _greatest(bounds, self._work.items.next(self._k))
-        else:
-            groups, guess = self._of_groups(scanned), self._work.groups.next(self._k)
-            floor = _greatest(groups, min(guess, groups.shape[1]))
+        groups, guess = self._of_groups(scanned), self._work.groups.next(self._k)
+        if scanned > 1 and guess * 2 < groups.shape[1]:
+            floor = _greatest(groups, guess)
+        else:  # among few, it's no work to choose items
+            if scanned == 1:
+                guess = self._work.items.next(self._k)
+            floor = _greatest(self._scan.bounds[: self._count, : self._end(scanned)], guess)
         self._floor, self._begun = np.maximum(floor, LEAST), scanned
         owner, items = self._above(scanned, self._floor)
         self._candidates = owner, self._bounds.take(items + self._firsts.take(owner))
@@ -221,9 +223,7 @@ class Search:
         chosen = np.flatnonzero(bounds >= floor.take(owner)[:, None])
         return owner.take(chosen // LANES), items.reshape(-1).take(chosen)
 
-    def _finish(
-        self, scanned: int, least: _Floats, beyond: _Floats | None
-    ) -> "list[Found | None]":
+    def _finish(self, scanned: int, least: _Floats, beyond: _Floats | None) -> "list[Found | None]":
         """Score what else may be among the best k, and choose."""
         owner = items = NO_ROWS
         if scanned > self._begun or (least < self._floor).any():
@@ -269,9 +269,9 @@ class Search:
             reaches += self._bias.take(items)
             reaches += said
             far = reaches >= least.take(owner)
-            places = np.unique(items[far] + self._firsts.take(owner[far]))
-            owner = places // len(self._scan.order)
-            items = places - self._firsts.take(owner)
+            cells = np.unique(items[far] + self._firsts.take(owner[far]))
+            owner = cells // len(self._scan.order)
+            items = cells - self._firsts.take(owner)
         return owner, items
 
     def _score(self, owner: _Rows, items: _Rows, least: _Floats) -> _Floats:

@@ -95,7 +95,10 @@ def test_a_read_answers_nothing_to_compare() -> None:
     release = RandomRelease(ITEMS, 8, 1)
     engine = Engine(release)
     request = release.request()
-    assert [each.answer(request) for each in floors(release, len(engine.scans))] == [None, None]
+    assert [each.answer(request) for each in floors(release, len(engine.scan.tiles))] == [
+        None,
+        None,
+    ]
 
 
 def test_a_report_has_a_table_its_figures_and_a_chart(tmp_path: Path) -> None:
