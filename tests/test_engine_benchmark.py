@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.engine import KINDS, Comparison, compare, main, measure, table, write
+from benchmarks.comparison import Comparison, compare, measure
+from benchmarks.engine import KINDS, main
+from benchmarks.engine_report import table, write
 from benchmarks.rivals import K, Rival, floors, plain
 from c2rec.runtime.engine import Engine, Filter, Found, Request
 from c2rec.runtime.synthetic import RandomRelease
