@@ -26,7 +26,6 @@ LEAST_HALF = 2.0**-14
 """Less than this in float16 is 0 to a processor that was told to take tiny float32 for 0."""
 
 _Rows = npt.NDArray[np.int64]
-_Places = npt.NDArray[np.int32]
 _Floats = npt.NDArray[np.float32]
 
 
@@ -37,7 +36,7 @@ class Tables:
         items = len(scan.order)
         self.near = scan.tiles[0].items.stop
         """Items of the first tile."""
-        # no item of the first tile has a greater number than this, and all others end up after it
+        # an item of the first tile is less than any shared place; all others are not less than one
         shared = (scan.position & np.int32(SHARED - 1)) + np.int32(self.near)
         self.place = np.minimum(scan.position, shared)
         """int32 (n,), the place of a row."""
@@ -112,6 +111,11 @@ class Mentions:
         table = self._tables.of_places
         self._of_places = (self._places + self._offsets(table)).reshape(-1)
         np.add.at(table.reshape(-1), self._of_places, self._bound)
+        self.leave_out()
+
+    def leave_out(self) -> None:
+        """Take out what is left out, which nothing that is added later changes."""
+        table = self._tables.of_places
         if len(self._out):
             near = self._out < self._tables.near
             table[self._out_owner[near], self._out[near]] = -np.inf

@@ -141,7 +141,7 @@ class Search:
     def among(self, items: _Rows) -> "list[Found | None]":
         """Find the best of a short list, by how far they reach: |x| |y_v| + b_v + n_v."""
         try:
-            self._mentions.add()
+            self._mentions.leave_out()
             self._mentions.add_by_item()
             reaches = self._size[:, None] * self._scan.norms.take(items)  # (b, items)
             reaches += self._bias.take(items)
