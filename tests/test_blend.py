@@ -14,7 +14,7 @@ from c2rec.train.config import BlendConfig, ChannelBlend, ModelConfig
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec, Neighbours
-from c2rec.train.neighbours import NeighbourTerms, _largest, regress
+from c2rec.train.neighbours import NeighbourTerms, largest, regress
 from c2rec.train.split import Purchases
 
 CUSTOMERS, ITEMS = 30, 12
@@ -173,10 +173,32 @@ def test_rows_of_items_that_nobody_bought_say_nothing() -> None:
     np.testing.assert_allclose(kept.weights[5].numpy(), own, atol=1e-3)
 
 
+def test_rows_made_in_blocks_are_those_made_at_once(
+    index: PurchaseIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms, told = NeighbourTerms(index, regularisation=2), []
+    whole, _ = terms.rows(weights=WEIGHTS, neighbours=4)
+    monkeypatch.setattr("c2rec.train.neighbours._BLOCK", 5 * ITEMS)
+    blocks, _ = terms.rows(
+        weights=WEIGHTS, neighbours=4, progress=lambda done, of: told.append((done, of))
+    )
+    assert torch.equal(blocks.items, whole.items)
+    assert torch.equal(blocks.weights, whole.weights)
+    assert told == [(0, ITEMS), (5, ITEMS), (10, ITEMS), (ITEMS, ITEMS)]
+
+
+def test_another_regularisation_shares_the_purchases(index: PurchaseIndex) -> None:
+    terms = NeighbourTerms(index, regularisation=2)
+    other, anew = terms.with_regularisation(7), NeighbourTerms(index, regularisation=7)
+    assert np.array_equal(other.regression.weights, anew.regression.weights)
+    assert not np.array_equal(other.regression.weights, terms.regression.weights)
+    assert other.bought is terms.bought
+
+
 def test_of_equal_entries_the_first_are_kept() -> None:
     values = np.array([[1, 3, 1, 1, 2], [0, 0, 0, 0, 0], [5, 4, 3, 2, 1]], np.float32)
-    assert _largest(values, 3).tolist() == [[0, 1, 4], [0, 1, 2], [0, 1, 2]]
-    assert _largest(values, 5).tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert [largest(row, 3).tolist() for row in values] == [[0, 1, 4], [0, 1, 2], [0, 1, 2]]
+    assert [largest(row, 5).tolist() for row in values] == [[0, 1, 2, 3, 4]] * 3
 
 
 def test_without_neighbours_or_purchases_nothing_is_added(index: PurchaseIndex) -> None:

@@ -81,6 +81,7 @@ def blend(
     sold: Purchases,
     neighbours: int,
     say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Blended:
     """Set a trained model's neighbours and add recent popularity to its item bias.
 
@@ -94,6 +95,7 @@ def blend(
         sold: purchases that popularity counts.
         neighbours: entries in each item's row; 0 for no neighbour term.
         say: told what is being done.
+        progress: told how many of how many rows of the neighbour term are made.
     """
     terms, wanted, config = _choose_regression(index, valid, config, neighbours=neighbours, say=say)
     scales = _scales(attention, terms, index)
@@ -133,7 +135,9 @@ def blend(
             ]
         )
         say("making the rows of the neighbour term")
-        model.neighbours, common = terms.rows(weights=factors, neighbours=neighbours)
+        model.neighbours, common = terms.rows(
+            weights=factors, neighbours=neighbours, progress=progress
+        )
         with torch.no_grad():
             model.item_bias.weight += torch.from_numpy(common.T).float()
     for channel, name in enumerate(CHANNELS):
@@ -206,7 +210,7 @@ def _choose_regression(
     best = reached(terms)
     for regularisation in REGULARISATIONS:
         if regularisation != config.regularisation:
-            other = NeighbourTerms(index, regularisation=regularisation)
+            other = terms.with_regularisation(regularisation)
             if reached(other) > best * (1 + LEAST_GAIN):
                 terms, best = other, reached(other)
                 config = replace(config, regularisation=regularisation)
