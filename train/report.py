@@ -247,6 +247,7 @@ def comparison_text(comparison: Comparison) -> str:
     title = (
         f"Purchases new to the customer in the channel{_whom(comparison)}, top {k}; "
         f"seeds: {comparison.seeds}, test windows: {comparison.windows}"
+        + ("; trained again on the validation days" if comparison.refit else "")
     )
     reading = (
         f"An interval wholly above 0 means that {ours} is ahead by more than the luck of which "
