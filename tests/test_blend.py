@@ -272,6 +272,40 @@ def test_the_search_finds_neighbours_where_they_tell_what_comes() -> None:
     assert wanted.ndcg(scores, 100) == pytest.approx(after)
 
 
+class Oracle:
+    """An attention that knows what comes."""
+
+    def __init__(self, later: Purchases, items: int) -> None:
+        self._later, self._items = later, items
+
+    def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
+        scores = np.zeros((len(customers), self._items), np.float32)
+        here = self._later.channels == channel
+        known = np.isin(self._later.customers, customers) & here
+        rows = np.searchsorted(customers, self._later.customers[known])
+        scores[rows, self._later.items[known]] = 1
+        return scores
+
+
+def test_the_attention_stays_alone_where_whatever_is_added_makes_it_worse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With so few customers that the start outweighs them."""
+    index, later = pairs_retailer()
+    monkeypatch.setattr("c2rec.train.soft_ndcg.PRIOR_CUSTOMERS", 1e9)
+    start = BlendConfig(offline=replace(NOTHING, recent_3=30.0, rare=2.0), online=NOTHING)
+    blended = blend(
+        untrained(index),
+        Oracle(later, index.items),
+        index,
+        later,
+        start,
+        sold=index.purchases,
+        neighbours=8,
+    )
+    assert blended.blend.offline == replace(NOTHING, rare=2.0)
+
+
 def test_a_fixed_blend_is_not_searched() -> None:
     index, later = pairs_retailer()
     fixed = BlendConfig(search=False, offline=replace(NOTHING, bought=1.0), online=NOTHING)

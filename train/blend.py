@@ -271,7 +271,7 @@ class _Features:
         return total
 
     def search(self, targets: Wanted, start: ChannelBlend, *, neighbours: bool) -> ChannelBlend:
-        """Weigh by what reaches most, unless the start does."""
+        """Weigh by what reaches most: what is found, or the start, or the attention alone."""
         personal = [self.attention, *(self._neighbours if neighbours else ())]
         names = (*(_NEIGHBOURS if neighbours else ()), *_POPULARITIES)
         least = np.full(1 + len(names), -np.inf)
@@ -282,8 +282,11 @@ class _Features:
         option = replace(
             start, **dict(zip(names, (found[1:] / found[0]).round(4).tolist(), strict=True))
         )
-        before, after = (targets.ndcg(self.total(weights), SEARCH_K) for weights in (start, option))
-        return option if after > before else start
+        alone = replace(start, **dict.fromkeys(names, 0.0))
+        # the first of equal ones
+        return max(
+            (start, option, alone), key=lambda each: targets.ndcg(self.total(each), SEARCH_K)
+        )
 
 
 def _values(weights: ChannelBlend, names: Sequence[str]) -> Floats:
