@@ -11,7 +11,7 @@ from c2rec.export.signed import open_repository
 from c2rec.runtime.documents import BlobRef, ShardRef, index_json, parse_index
 from c2rec.runtime.identity import EVERY_STORE
 from c2rec.runtime.sealed import seal, unseal
-from tests.repositories import Head
+from tests.repositories import Head, newest
 
 
 def put_blob(head: Head, content: bytes) -> BlobRef:
@@ -30,6 +30,17 @@ def sign_release(head: Head, seq: int, change: Callable[[dict[str, Any]], None])
         change(document)
         repository.write_target(f"rel/{seq}.json", json.dumps(document).encode())
         repository.commit()
+
+
+def resign_in_place(head: Head, role: str, change: Callable[[Any], None]) -> None:
+    """Rewrite a role's newest metadata, signed by its stolen key; nothing else is touched."""
+    metadata = newest(head, role)
+    change(metadata.signed)
+    metadata.signatures.clear()
+    for signer in head.keys.signers(role).values():
+        metadata.sign(signer, append=True)
+    name = f"{metadata.signed.version}.{role}.json" if role != "timestamp" else "timestamp.json"
+    (head.repo / "metadata" / name).write_bytes(metadata.to_bytes())
 
 
 def the_shard(head: Head, seq: int) -> tuple[ShardRef, bytes]:

@@ -11,8 +11,8 @@ import time_machine
 
 from c2rec.export.rotation import rotate
 from c2rec.runtime.errors import TrustError
+from tests.faults.forged import resign_in_place
 from tests.faults.place import OLD, Place
-from tests.repositories import tamper
 
 
 def newest(place: Place, role: str) -> Path:
@@ -67,7 +67,7 @@ def test_a_stolen_timestamp_key_can_lower_no_version(
     place.sync()
     path = place.head.repo / "metadata" / "timestamp.json"
     good = path.read_bytes()
-    tamper(place.head, "timestamp", change, signed_by="timestamp")
+    resign_in_place(place.head, "timestamp", change)
     if cache == "wiped":
         shutil.rmtree(place.home / "tuf")
     # without its cache, python-tuf takes the old snapshot for a damaged one before we see it

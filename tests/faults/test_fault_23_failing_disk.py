@@ -37,7 +37,8 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = tmp_path_factory.mktemp("shim") / "failing_calls.so"
     source = Path(__file__).with_name("failing_calls.c")
     assert CC is not None
-    command = [CC, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"]
+    command = [CC, "-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    command += ["-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library
 
