@@ -13,14 +13,8 @@ from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.manifest import ListedFile
 
-<<<<<<< ours
 PIECE_BYTES = 4 << 20
 """Files are cut into blobs of so many bytes at most."""
-=======
-PIECE_BYTES = 256 << 10
-"""Files are cut into blobs of so many bytes: of a file in which what sells has changed, a kiosk
-fetches the pieces that differ."""
->>>>>>> theirs
 
 
 class Blobs:

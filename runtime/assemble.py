@@ -16,12 +16,7 @@ from c2rec.runtime.disk import (
     sync_to_disk,
 )
 from c2rec.runtime.documents import BlobRef, PublishedRelease
-<<<<<<< ours
-from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob
-=======
 from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob, take_pieces
-from c2rec.runtime.erased import is_erased
->>>>>>> theirs
 from c2rec.runtime.errors import HomeError, ReleaseError
 from c2rec.runtime.flip import check_space, put_in_service
 from c2rec.runtime.generation import Part, make_filler, plan, stores_of

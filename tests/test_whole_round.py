@@ -83,7 +83,7 @@ def test_fit_publish_sync_recommend_sell_collect_and_fit_again(
     assert len(shown) >= len(items)
     before = pl.read_parquet(tmp_path / "data" / "transactions.parquet")
     (tmp_path / "together").mkdir()
-    both = pl.concat([before, collected.select(before.columns).cast(dict(before.schema))])
+    both = pl.concat([before, collected.select(before.columns).cast(before.schema)])
     both.write_parquet(tmp_path / "together" / "transactions.parquet")
     shutil.copy(tmp_path / "data" / "items.parquet", tmp_path / "together")
     run(tmp_path, "c2rec-train validate together")
