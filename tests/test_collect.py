@@ -54,7 +54,12 @@ def test_only_what_is_new_is_read(office: Office, monkeypatch: pytest.MonkeyPatc
     ids += sell(office, outbox, "C")
     read = list[str]()
     before = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or before(path))
+
+    def read_bytes(path: Path) -> bytes:
+        read.append(path.name)
+        return before(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     found = office.collect()
     monkeypatch.undo()
     assert (found.files, found.events, found.doubts) == (1, 1, [])
