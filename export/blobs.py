@@ -1,8 +1,10 @@
 """Writing blobs: named by their content, and never twice."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from c2rec.export.storage import Storage
@@ -11,7 +13,8 @@ from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.manifest import ListedFile
 
 PIECE_BYTES = 4 << 20
-"""Files are cut into blobs of so many bytes."""
+"""Files are cut into blobs of so many bytes at most, and tensors from each other: where nothing but
+what sells has changed, a kiosk fetches that tensor alone."""
 
 
 class Blobs:
@@ -85,6 +88,17 @@ class Blobs:
         return tuple(blobs)
 
 
+def _tensor_starts(path: Path) -> list[int]:
+    """Where the header and the tensors of a checked safetensors file begin; of others, the file."""
+    if path.suffix != ".safetensors":
+        return [0]
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return [0, *sorted(8 + length + entry["data_offsets"][0] for entry in header.values())]
+
+
 def blob_path(blob: BlobRef) -> str:
     """Where a blob lies."""
     return f"blob/{blob.sha256}"
@@ -93,7 +107,8 @@ def blob_path(blob: BlobRef) -> str:
 def _pieces(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
+            for first, last in pairwise([*_tensor_starts(path), path.stat().st_size]):
+                for start in range(first, last, PIECE_BYTES):
+                    yield file.read(min(PIECE_BYTES, last - start))
     except OSError as error:
         raise PublishError(f"{path}: can't be read: {error.strerror}") from error

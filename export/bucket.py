@@ -44,12 +44,7 @@ class BucketStorage:
     def write(self, name: str, content: bytes) -> None:
         """Put a file there, or replace it."""
         with self._errors(name):
-            try:
-                obstore.put(self._store, name, content, use_multipart=False)
-            except (NotFoundError, FileNotFoundError) as error:
-                raise PublishError(
-                    f"{self._url}: there is no such bucket; make it first"
-                ) from error
+            obstore.put(self._store, name, content, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> bool:
         """Put a file there as ``write`` does; False where there is one already."""
@@ -82,7 +77,9 @@ class BucketStorage:
         try:
             yield
         except (BaseError, ValueError, OSError) as error:
-            reason = str(error).split("\n")[0]  # the rest is the library's own state
+            reason = str(error).split("\n")[0].split(": <?xml")[0]  # the rest is for machines
+            if isinstance(error, NotFoundError) or "404 Not Found" in reason:
+                reason = "there is no such bucket"
             raise PublishError(
                 f"{self._url}/{name}: can't be read or written: {reason}; nothing that kiosks read "
                 "has changed; check the address and the credentials in the environment, and run "

@@ -74,9 +74,10 @@ def _snapshots(entries: list[Entry], current: int, since: datetime) -> list[int]
         if (number := entry.name.removeprefix("metadata/").removesuffix(".snapshot.json")).isdigit()
     }
     kept = [current]
-    for version in sorted(written):
-        replaced = [written[later] for later in written if version < later <= current]
-        if version != current and (not replaced or max(replaced) >= since):
+    for version in written.keys() - {current}:
+        # two: a run that was ended may have left the next one, which was never current
+        after = sorted(later for later in written if version < later <= current)[:2]
+        if not after or max(written[later] for later in after) >= since:
             kept.append(version)
     return kept
 

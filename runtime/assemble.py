@@ -16,7 +16,7 @@ from c2rec.runtime.disk import (
     sync_to_disk,
 )
 from c2rec.runtime.documents import BlobRef, PublishedRelease
-from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob
+from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob, take_pieces
 from c2rec.runtime.erased import is_erased
 from c2rec.runtime.errors import HomeError, ReleaseError
 from c2rec.runtime.flip import check_space, put_in_service
@@ -62,7 +62,7 @@ def install_release(
         fetch_blobs(source, home, indexes, report=report)
         try:
             parts = plan(home, release, identity, installed)
-            wanted = _files_to_fetch(home, release) + [
+            wanted = _files_to_fetch(home, release, installed) + [
                 (part.blob, part.what) for part in parts if part.blob is not None
             ]
             # what another release, or an earlier state of the home, asked for is no longer needed
@@ -114,15 +114,23 @@ def _base(home: Path, state: State | None, report: Callable[[str], None]) -> Cac
     return None
 
 
-def _files_to_fetch(home: Path, release: PublishedRelease) -> list[tuple[BlobRef, str]]:
-    """Blobs of the files that aren't kept already, with their names."""
+def _files_to_fetch(
+    home: Path, release: PublishedRelease, installed: Cache | None
+) -> list[tuple[BlobRef, str]]:
+    """Blobs of the files that aren't kept already, with their names.
+
+    What an installed file has of a changed one is taken from there.
+    """
     wanted = []
+    before = {} if installed is None else installed.manifest().files
     for name, blobs in release.files.items():
         digest = release.manifest.files[name].sha256
         path = kept_path(home / "gen", name, digest)
         with home_errors(f"can't read {path}"):
             if not path.is_file() or sha256_of(path) != digest:
                 path.unlink(missing_ok=True)
+                if name in before:
+                    take_pieces(home, kept_path(home / "gen", name, before[name].sha256), blobs)
                 wanted += [(blob, f"a part of {name}") for blob in blobs]
     return wanted
 

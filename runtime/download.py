@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from c2rec.runtime.disk import home_errors, sync_to_disk
+from c2rec.runtime.disk import home_errors, sync_to_disk, write_whole
 from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import NetworkError, SyncError
 from c2rec.runtime.source import MissingError, Source
@@ -80,6 +80,20 @@ def read_blob(home: Path, blob: BlobRef, what: str) -> bytes:
             path.unlink()
             raise SyncError(f"{what} was damaged on this machine's disk; sync again")
     return content
+
+
+def take_pieces(home: Path, file: Path, blobs: Sequence[BlobRef]) -> None:
+    """Take the blobs of a new file from an old one that has the same bytes at the same place.
+
+    Raises:
+        OSError: a file can't be read or written.
+    """
+    blob_folder(home).mkdir(exist_ok=True)
+    with suppress(FileNotFoundError), file.open("rb") as old:
+        for blob in blobs:
+            content = old.read(blob.bytes)
+            if hashlib.sha256(content).hexdigest() == blob.sha256:
+                write_whole(blob_folder(home) / blob.sha256, content)
 
 
 def keep_blobs(home: Path, wanted: Iterable[BlobRef]) -> None:

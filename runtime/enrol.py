@@ -43,7 +43,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         raise IdentityError(f"{kit / ROOT} is no TUF root, but {signed.type} metadata")
     with only_one(home), home_errors(f"can't write to the home folder {home}"):
         path = home / ROOT
-        if path.exists() and path.read_bytes() != root:
+        if path.exists() and path.read_bytes() != root and not _succeeds(home, signed, root):
             # Another head office, or the same with new keys: the old one's versions say nothing of
             # it. Only who holds a kit can do this.
             forget(home)
@@ -56,6 +56,12 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         # the last: with it, the kiosk is enrolled
         write_whole(settings_path(home), settings.to_toml().encode())
     return identity
+
+
+def _succeeds(home: Path, signed: Root, root: bytes) -> bool:
+    """Whether a root is a later one of those that this kiosk trusts already."""
+    known = home / "tuf" / "root_history" / f"{signed.version}.root.json"
+    return known.exists() and known.read_bytes() == root
 
 
 def parse_kit_identity(kit: Path) -> Identity:

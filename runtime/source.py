@@ -190,7 +190,9 @@ class WebSource:
                 self.moved += len(piece)
                 yield piece
                 if self._over.is_set():
-                    raise _too_slow(self._host, self._seconds)
+                    break
+            if self._over.is_set():  # a connection that was ended looks like one that is done
+                raise _too_slow(self._host, self._seconds)
             answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._trouble(error) from error

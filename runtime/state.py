@@ -121,7 +121,11 @@ def read_tables(home: Path, names: tuple[str, ...]) -> dict[str, list[dict[str, 
             if path.exists():
                 # Not mode=ro: after a cut in the middle of a flip, the reader rolls the journal
                 # back.
-                return _tables(f"{path.absolute().as_uri()}?mode=rw", names)
+                found = _tables(f"{path.absolute().as_uri()}?mode=rw", names)
+                # An install that was cut before its first flip leaves a file without tables, and so
+                # does who empties it.
+                if found:
+                    return found
     except HomeError:
         if _copy(home) is None:
             raise
@@ -267,7 +271,6 @@ def _tables(uri: str, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]
     with closing(sqlite3.connect(uri, uri=True)) as db:
         db.row_factory = sqlite3.Row
         db.execute("BEGIN")  # all of one moment
-        # An install that was cut before its first flip leaves a file without tables.
         made = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         return {
             name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 - ours

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -148,11 +148,11 @@ def forget(home: Path) -> None:
 
 
 def signed_at_most(moment: datetime, repository: Repository) -> int:
-    """A floor for time from a signed time: never later than the timestamp's expiry.
+    """A floor for time from a signed time: always before the timestamp's expiry.
 
     A head office whose clock was years ahead for a day must not stop its kiosks for years.
     """
-    return int(min(moment, repository.expires).timestamp())
+    return int(min(moment, repository.expires - timedelta(seconds=1)).timestamp())
 
 
 def _check_floors(home: Path, repository: Repository, floors: Mapping[str, int]) -> None:
@@ -265,7 +265,7 @@ def _sorted(now: datetime, cache: Path, trouble: str | None = None) -> Iterator[
     except exceptions.ExpiredMetadataError as error:
         raise TrustError(
             f"the repository is stale: {_name(error)} has expired (it is {now:%Y-%m-%d %H:%M}Z "
-            f"here){clock}; head office signs it anew by: c2rec-export refresh"
+            f"here){clock}; head office signs it anew by: c2rec-export resign"
         ) from error
     except exceptions.BadVersionNumberError as error:
         raise TrustError(

@@ -249,7 +249,7 @@ def _expiry(home: Path) -> _Found:
         yield (
             "warning",
             f"what this kiosk knows of the repository expired at {text}",
-            "sync; if it is refused as stale, head office signs anew: c2rec-export refresh",
+            "sync; if it is refused as stale, head office signs anew: c2rec-export resign",
         )
     else:
         yield "ok", f"the repository's signature is good until {text}", None

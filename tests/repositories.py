@@ -5,16 +5,20 @@ a bad day would do. All of it is the product's own publisher, or python-tuf with
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import Metadata, TargetFile
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, MetaFile, TargetFile
 
 from c2rec.export.keys import Keys, make_keys
 from c2rec.export.publish import Published, publish
+from c2rec.export.rotation import rotate
 from c2rec.export.signed import open_repository, target_path
+from c2rec.export.upkeep import resign
 from c2rec.runtime.documents import PublishedRelease, parse_release
 from c2rec.runtime.identity import Identity
 from tests.release import Release, make_release
@@ -79,24 +83,100 @@ def make_head(folder: Path, *, passphrase: bytes | None = None, publish: bool = 
     return head
 
 
-def tamper(head: Head, role: str, change: Callable[[Any], None], *, signed_by: str) -> None:
-    """Rewrite a role's metadata in place, validly signed by one stolen key.
+def replace_by_another_repository(head: Head) -> Head:
+    """Fault 11: in the repository's place stands another one, with other keys.
 
-    Snapshot and timestamp are not touched: steal them too, to have it believed that far.
+    Returns:
+        The head office of the other one.
     """
-    (newest,) = sorted(
-        (head.repo / "metadata").glob(f"*{role}.json"), key=lambda path: path.stat().st_mtime_ns
-    )[-1:]
-    metadata: Metadata[Any] = Metadata.from_file(str(newest))
+    other = make_head(head.folder / "other")
+    other.publish(seed=9)
+    shutil.rmtree(head.repo)
+    shutil.copytree(other.repo, head.repo)
+    return other
+
+
+def rotate_key(head: Head, role: str) -> dict[str, CryptoSigner]:
+    """Replace a role's keys, and tell kiosks.
+
+    Returns:
+        The signers that count no longer, by keyid, as a thief has them.
+    """
+    old = dict(head.keys.signers(role))
+    rotate(head.keys, role)
+    resign_all(head)
+    return old
+
+
+def resign_all(head: Head) -> None:
+    """Sign timestamp and snapshot anew, and bring what the offline keys have signed."""
+    with open_repository(head.repo, head.keys) as repository:
+        resign(repository)
+
+
+def sign_with(
+    head: Head,
+    role: str,
+    signers: Mapping[str, CryptoSigner],
+    change: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """Fault 12: put up a new version of a role's metadata, signed by stolen or revoked keys.
+
+    Snapshot and timestamp are signed by head office's own keys, as by a thief who has these too;
+    so nothing but the role's key can refuse it.
+
+    Args:
+        head: whose repository it is.
+        role: a delegated role, snapshot or timestamp.
+        signers: who signs it.
+        change: made to the metadata before.
+    """
+    metadata, folder = newest(head, role), head.repo / "metadata"
+    metadata.signed.version += 1
     change(metadata.signed)
+    _sign(metadata, signers)
+    if role == "timestamp":
+        (folder / "timestamp.json").write_bytes(metadata.to_bytes())
+        return
+    version, content = metadata.signed.version, metadata.to_bytes()
+    (folder / f"{version}.{role}.json").write_bytes(content)
+    info = MetaFile(version, len(content), {"sha256": sha256(content).hexdigest()})
+    if role != "snapshot":
+
+        def name_it(signed: Any) -> None:
+            signed.meta[f"{role}.json"] = info
+
+        sign_with(head, "snapshot", head.keys.signers("snapshot"), name_it)
+        return
+
+    def point_at_it(signed: Any) -> None:
+        signed.snapshot_meta = info
+
+    sign_with(head, "timestamp", head.keys.signers("timestamp"), point_at_it)
+
+
+def newest(head: Head, role: str) -> Metadata[Any]:
+    """The metadata of a role that is in force."""
+    folder = head.repo / "metadata"
+    timestamp: Metadata[Any] = Metadata.from_file(str(folder / "timestamp.json"))
+    if role == "timestamp":
+        return timestamp
+    version = timestamp.signed.snapshot_meta.version
+    snapshot: Metadata[Any] = Metadata.from_file(str(folder / f"{version}.snapshot.json"))
+    if role == "snapshot":
+        return snapshot
+    version = snapshot.signed.meta[f"{role}.json"].version
+    return Metadata.from_file(str(folder / f"{version}.{role}.json"))
+
+
+def _sign(metadata: Metadata[Any], signers: Mapping[str, CryptoSigner]) -> None:
     metadata.signatures.clear()
-    for signer in head.keys.signers(signed_by).values():
+    for signer in signers.values():
         metadata.sign(signer, append=True)
-    newest.write_bytes(metadata.to_bytes())
 
 
 def scores_key_signs_a_release(head: Head, seq: int, content: bytes) -> None:
-    """The thief of the scores, snapshot and timestamp keys publishes a model as a score."""
+    """Fault 13: the thief of the scores, snapshot and timestamp keys names a model of theirs."""
     with open_repository(head.repo, head.keys) as repository:
         name = f"rel/{seq}.json"
         with repository.edit_targets("scores") as targets:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from c2rec.export.keys import Keys
+from c2rec.export.kit import write_kit
 from c2rec.runtime.enrol import enrol
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.settings import Settings, changed, read_settings, settings_path
@@ -51,8 +52,11 @@ class Place:
     def served(self) -> Iterator[Server]:
         """Serve the repository by HTTP, to a kiosk that doesn't wait long."""
         with serve(self.head.repo) as server:
-            self.settings(repository=server.url, connect_timeout=1, read_timeout=1)
-            yield server
+            self.settings(repository=server.url, connect_timeout=1.0, read_timeout=1.0)
+            try:
+                yield server
+            finally:
+                self.settings(repository=str(self.head.repo), deadline=60.0)
 
     def answers(self, release: str, *, tier: str = "personal") -> None:
         """Show that a release answers, undisturbed."""
@@ -84,9 +88,7 @@ def make_place(folder: Path) -> Place:
 
 def make_kit(head: Head, folder: Path, *, store: str = STORE, device: str = DEVICE) -> Path:
     """Make what a kiosk is enrolled with."""
-    folder.mkdir(parents=True)
-    (folder / "identity.json").write_text(head.identity(store, device).to_json())
-    (folder / "root.json").write_bytes(head.root)
+    write_kit(head.keys, store, device, folder)
     return folder
 
 

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +36,8 @@ class Server:
     fault: Fault | None = None
     requests: list[str] = field(default_factory=list)
     """Paths asked for, with the byte that a Range begins at: ``blob/…@100``."""
+    drip: float | None = None
+    """Seconds between the bytes of each answer, its head included."""
     sent: int = 0
     """Bytes of bodies sent."""
 
@@ -56,17 +58,18 @@ class Server:
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """Serve a folder until the block ends."""
-    served = Server(folder)
+    served, ended = Server(folder), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = (
-            -1
-        )  # header and body at once: else each answer waits 40 ms for an acknowledgement
+        wbufsize = -1  # head and body at once: each would wait 40 ms for an acknowledgement
 
         def do_GET(self) -> None:
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             reply = served.reply(self.path.lstrip("/"), int(asked[1]) if asked else 0)
+            if served.drip is not None:
+                self._drip(served.drip, reply.content)
+                return
             self.send_response(reply.status)
             headers = {"Content-Length": str(len(reply.content))} | reply.headers
             for name, value in headers.items():
@@ -83,6 +86,15 @@ def serve(folder: Path) -> Iterator[Server]:
             except OSError:
                 self.close_connection = True  # the kiosk has gone
 
+        def _drip(self, pause: float, content: bytes) -> None:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+            self.close_connection = True
+            with suppress(OSError):  # the kiosk has gone
+                for byte in head + content:
+                    if ended.wait(pause):
+                        return
+                    self.connection.sendall(bytes([byte]))
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
             pass
 
@@ -94,6 +106,7 @@ def serve(folder: Path) -> Iterator[Server]:
     try:
         yield served
     finally:
+        ended.set()
         httpd.shutdown()
         httpd.server_close()
         thread.join()
