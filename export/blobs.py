@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 from c2rec.export.storage import Storage
 from c2rec.runtime.documents import BlobRef
@@ -14,7 +13,8 @@ from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.manifest import ListedFile
 
 PIECE_BYTES = 4 << 20
-"""Files are cut into blobs of so many bytes at most."""
+"""Files are cut into blobs of so many bytes at most, and tensors from each other: where nothing but
+what sells has changed, a kiosk fetches that tensor alone."""
 
 
 class Blobs:
@@ -88,30 +88,27 @@ class Blobs:
         return tuple(blobs)
 
 
+def _tensor_starts(path: Path) -> list[int]:
+    """Where the header and the tensors of a checked safetensors file begin; of others, the file."""
+    if path.suffix != ".safetensors":
+        return [0]
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return [0, *sorted(8 + length + entry["data_offsets"][0] for entry in header.values())]
+
+
 def blob_path(blob: BlobRef) -> str:
     """Where a blob lies."""
     return f"blob/{blob.sha256}"
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """Cut a file into pieces; a tensor begins a new one, so that what changes alone moves alone."""
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            starts = _tensor_starts(file) if path.suffix == ".safetensors" else []
-            if size <= PIECE_BYTES:
-                starts = []
-            file.seek(0)
-            for first, last in pairwise([0, *starts, size]):
-                for at in range(first, last, PIECE_BYTES):
-                    yield file.read(min(PIECE_BYTES, last - at))
+            for first, last in pairwise([*_tensor_starts(path), path.stat().st_size]):
+                for start in range(first, last, PIECE_BYTES):
+                    yield file.read(min(PIECE_BYTES, last - start))
     except OSError as error:
         raise PublishError(f"{path}: can't be read: {error.strerror}") from error
-
-
-def _tensor_starts(file: BinaryIO) -> list[int]:
-    """Where the tensors of a checked safetensors file begin, ascending."""
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return sorted({8 + length + int(entry["data_offsets"][0]) for entry in header.values()})

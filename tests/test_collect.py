@@ -55,11 +55,11 @@ def test_only_what_is_new_is_read(office: Office, monkeypatch: pytest.MonkeyPatc
     read = list[str]()
     before = Path.read_bytes
 
-    def noted(path: Path) -> bytes:
+    def read_bytes(path: Path) -> bytes:
         read.append(path.name)
         return before(path)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     found = office.collect()
     monkeypatch.undo()
     assert (found.files, found.events, found.doubts) == (1, 1, [])

@@ -521,10 +521,11 @@ def test_a_damaged_or_newer_repository_is_left_as_it_is(
 
 def test_a_store_with_another_s_key_gets_no_delta(tmp_path: Path) -> None:
     """As after stores.key was made anew: the old shards can't be opened."""
-    head = make_head(tmp_path)
+    head, stores = make_head(tmp_path, publish=False), [["S1"]] * 30
+    head.publish(stores=stores)
     (head.keys.folder / "stores.key").write_text("ab" * 32)
-    head.publish(rebought=[3])
-    ((ref, shard),) = read_repository(head.repo, head.keys).shards["all"]
+    head.publish(stores=stores, rebought=[3])
+    ((ref, shard),) = read_repository(head.repo, head.keys).shards["S1"]
     assert ref.deltas == ()
     assert len(shard.ids) == 30
 

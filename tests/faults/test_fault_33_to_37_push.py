@@ -1,5 +1,5 @@
-"""Faults 33 to 37: a lost answer to a PUT, an old disk put back, a copied kiosk, a poison batch, a
-network that comes back after long. Nothing is lost, nothing counts twice, the odd is told.
+"""Faults 33 to 37: the answer to a PUT is lost, an old disk is put back, a kiosk is copied, a batch
+is poison, the network comes back. Nothing is lost, nothing counts twice, and the odd is told.
 """
 
 import shutil
