@@ -128,8 +128,7 @@ def test_a_field_of_any_value_is_taken_or_refused_and_nothing_else(
     line = json.dumps(LINE | {name: value}).encode()
     try:
         record = parse_record(line)
-    except EventError as error:
-        assert "\n" not in str(error)
+    except EventError:
         return
     again = record_line(event_body(record.event, record.stamp), record.event.customer, 1)
     assert parse_record(again).event == record.event
@@ -139,7 +138,7 @@ def test_a_field_of_any_value_is_taken_or_refused_and_nothing_else(
 def test_noise_is_refused(content: bytes) -> None:
     for parse in (parse_record, claimed_kiosk, lambda each: parse_batch(each, KEY)):
         with pytest.raises(EventError):
-            parse(content)  # type: ignore[operator] # each takes bytes
+            parse(content)
 
 
 @given(st.integers(0, 4_102_444_799_999))

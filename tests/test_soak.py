@@ -62,7 +62,7 @@ def record(kiosk: Kiosk, chance: random.Random) -> None:
 
 def push(kiosk: Kiosk, chance: random.Random) -> None:
     """Two of three times something is wrong with the server."""
-    fault = chance.choice([*FAULTS, None, None, None, None])
+    fault: Fault = chance.choice([*FAULTS, None, None, None, None])
     kiosk.server.fault = lambda _method, _path: fault
     if chance.random() < 0.2:
         kiosk.outbox.retry_dead()
