@@ -37,6 +37,9 @@ class Quiet(ConsoleReporter):
     def stage(self, text: str) -> None:
         """Say nothing."""
 
+    def share(self, done: int, of: int) -> None:
+        """Say nothing."""
+
 
 def ranker_of(
     part: Dataset, split: SplitConfig, training: TrainingConfig

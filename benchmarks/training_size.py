@@ -4,12 +4,14 @@ Run from the checkout::
 
     python -m benchmarks.training_size steps
     python -m benchmarks.training_size full [--customers 1370000 --items 105000 --per-customer 22]
+    python -m benchmarks.training_size neighbours [the same]
 
 ``steps`` times one training step, with batch and catalogue fixed, for ever more customers.
 ``full`` trains for a number of steps on purchases the size of Kaggle's whole H&M data, beside one
 iteration of implicit's BPR and ALS on the same purchases and threads, each in a process of its
-own, so that its peak memory can be told. Purchases are drawn at random, by a long-tailed
-popularity: what is learned means nothing here, only what it costs.
+own, so that its peak memory can be told. ``neighbours`` makes the neighbour term of as many: EASE,
+votes of customers alike, the rows. Purchases are drawn at random, by a long-tailed popularity:
+what is learned means nothing here, only what it costs.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from c2rec.train.baselines.interactions import interactions
 from c2rec.train.batches import PurchaseIndex, epoch_batches
 from c2rec.train.config import ModelConfig, TrainingConfig
 from c2rec.train.model import C2Rec
+from c2rec.train.neighbours import NeighbourTerms
 from c2rec.train.split import Purchases
 from c2rec.train.steps import Trainer
 
@@ -148,10 +151,33 @@ def full(options: argparse.Namespace) -> bool:
     return fits
 
 
+def neighbours(index: PurchaseIndex) -> bool:
+    """Make the neighbour term as a fit does, and print what each part takes."""
+    started = time.perf_counter()
+
+    def told(what: str) -> None:
+        nonlocal started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"{what:32} {time.perf_counter() - started:6.1f} s; peak so far {peak:.1f} GB")
+        started = time.perf_counter()
+
+    terms = NeighbourTerms(index, regularisation=300)
+    told("purchases by item, EASE")
+    terms = terms.with_regularisation(100)
+    told("EASE with another λ")
+    some = np.linspace(0, index.customers - 1, 476).astype(np.int64)  # as many as a blend looks at
+    terms.alike(some, 0)
+    told(f"votes for {len(some)} customers")
+    weights = np.array([[0.3, 0.2, 1.0]] * 2)
+    terms.rows(weights=weights, neighbours=ModelConfig().neighbours)
+    told(f"{index.items:,} rows")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 <= MEMORY_LIMIT
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=["steps", "full", "one"])
+    parser.add_argument("what", choices=["steps", "full", "neighbours", "one"])
     parser.add_argument("--who", choices=["c2rec", "bpr", "als"])
     parser.add_argument("--customers", type=int, default=1_370_000)
     parser.add_argument("--items", type=int, default=105_000)
@@ -164,6 +190,9 @@ def main() -> None:
         met = steps(sizes, options.items, options.per_customer, options.steps, options.threads)
     elif options.what == "full":
         met = full(options)
+    elif options.what == "neighbours":
+        torch.set_num_threads(options.threads)
+        met = neighbours(draw(options.customers, options.items, options.per_customer))
     else:
         index = draw(options.customers, options.items, options.per_customer)
         found = measure(options.who, index, options.steps, options.threads)

@@ -3,6 +3,7 @@
 import click
 
 from c2rec.export.commands.bundle import bundle, check
+from c2rec.export.commands.collect import collect
 from c2rec.export.commands.collect_garbage import collect_garbage
 from c2rec.export.commands.expiry import expiry
 from c2rec.export.commands.halt import halt
@@ -33,6 +34,7 @@ for command in (
     resign,
     expiry,
     collect_garbage,
+    collect,
 ):
     cli.add_command(command)
 

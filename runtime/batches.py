@@ -47,8 +47,8 @@ class Epoch:
     reason: Reason
     previous: str | None
     """The epoch before it, where that is known."""
-    previous_last: int | None
-    """The last sequence of the epoch before that is known to have arrived."""
+    previous_arrived: int | None
+    """How many events of the epoch before are known to have arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def write_batch(
         "epoch": epoch.name,
         "reason": epoch.reason,
         "previous": epoch.previous,
-        "previous_last": epoch.previous_last,
+        "previous_arrived": epoch.previous_arrived,
         "first": first,
         "last": last,
         "count": len(lines),
@@ -230,13 +230,13 @@ def _header_fields(content: bytes) -> dict[str, Any]:
 def _epoch(fields: dict[str, Any]) -> Epoch:
     if fields.get("reason") not in REASONS:
         raise EventError(f"its reason is {fields.get('reason')!r:.80}; allowed: {REASONS}")
-    previous, last = fields.get("previous"), fields.get("previous_last")
+    previous, last = fields.get("previous"), fields.get("previous_arrived")
     if previous is not None and not is_hex(previous, 32):
         raise EventError(f"its previous is {previous!r:.80}; allowed: 32 hex digits or null")
     if last is not None:
-        last = _integer(fields, "previous_last", 0, 1 << 53)
+        last = _integer(fields, "previous_arrived", 0, 1 << 53)
     return Epoch(
-        name=fields["epoch"], reason=fields["reason"], previous=previous, previous_last=last
+        name=fields["epoch"], reason=fields["reason"], previous=previous, previous_arrived=last
     )
 
 

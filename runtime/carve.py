@@ -107,7 +107,7 @@ def _row(page: bytes, at: int, pages: Mapping[int, bytes]) -> Row | None:
         size = _size(kind)
         values.append(payload[at : at + size])
         at += size
-    # id, customer, kind, body, crc, sequence, batch: as ``migrations`` creates them
+    # id, customer, kind, body, crc, sequence, batch: as ``outbox_schema`` creates them
     customer = values[1].decode() if types[1] else None
     body = values[3].decode()
     crc = int.from_bytes(values[4], "big", signed=True)

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 from c2rec.runtime.boot import boot_clock, boot_id
 from c2rec.runtime.carve import carve, row_checksum
-from c2rec.runtime.disk import home_errors
+from c2rec.runtime.disk import home_errors, sync_to_disk
 from c2rec.runtime.errors import EventError
 from c2rec.runtime.events import Event, Stamp, event_body, moment_text
 from c2rec.runtime.identity import Identity
@@ -155,7 +155,8 @@ class Outbox:
             row = db.execute(query, [number]).fetchone()
             if row is None:
                 return None
-            if hashlib.sha256(row[2]).hexdigest() != row[3]:
+            right = isinstance(row[2], bytes) and hashlib.sha256(row[2]).hexdigest() == row[3]
+            if not right:
                 raise DamageError(f"batch {row[1]} is not what was frozen")
             return Frozen(*row)
 
@@ -170,9 +171,9 @@ class Outbox:
 
         def mark(db: sqlite3.Connection) -> None:
             with transaction(db):
-                row = self._find(db, batch, "first_id, last_id, last, count")
+                row = self._find(db, batch, "first_id, last_id, count")
                 if row is not None:
-                    first, last, sequence, events = row
+                    first, last, events = row
                     inside = "WHERE id BETWEEN ? AND ? AND batch = ?"
                     where = [first, last, batch.number]
                     size = f"SELECT coalesce(sum({SIZE}), 0) FROM events {inside}"  # noqa: S608 - constants
@@ -180,8 +181,8 @@ class Outbox:
                     db.execute(f"DELETE FROM events {inside}", where)  # noqa: S608 - constants
                     db.execute("DELETE FROM batches WHERE id = ?", [batch.number])
                     db.execute(
-                        "UPDATE outbox SET bytes = max(bytes - ?, 0), arrived = max(arrived, ?)",
-                        [freed, sequence],
+                        "UPDATE outbox SET bytes = max(bytes - ?, 0), arrived = arrived + ?",
+                        [freed, events],
                     )
                     count(db, "sent", events)
                 db.execute(
@@ -306,7 +307,7 @@ class Outbox:
         """Begin a new file, and epoch, with what of the damaged one can be read."""
         path = self._file.path
         rows = carve(path, path.with_name(path.name + "-wal")) if path.exists() else []
-        previous, last = self._last_known()  # after that: SQLite may empty the log
+        previous, arrived = self._last_known()  # after that: SQLite may empty the log
 
         def fill(db: sqlite3.Connection) -> None:
             with transaction(db):
@@ -319,7 +320,7 @@ class Outbox:
                     self.identity,
                     "damaged",
                     previous=previous,
-                    previous_last=last,
+                    previous_arrived=arrived,
                     waiting=len(rows),
                     size=size,
                 )
@@ -328,7 +329,7 @@ class Outbox:
         self._file.replace(fill)
 
     def _last_known(self) -> tuple[str | None, int | None]:
-        """The damaged file's epoch and last sequence that arrived, if they can be read."""
+        """The damaged file's epoch and how many events of it arrived, if they can be read."""
         try:
             row = self._file.connection().execute("SELECT epoch, arrived FROM outbox").fetchone()
             if isinstance(row[0], str) and len(row[0]) == 32 and isinstance(row[1], int):
@@ -401,16 +402,18 @@ class Outbox:
         # rows are gone; now the bytes, also of an erasure that was cut off here
         if db.execute("SELECT 1 FROM counters WHERE name = 'unwiped'").fetchone():
             db.execute("VACUUM")
-            _truncate_log(db)
+            _truncate_log(db, self._file.path)
             db.execute("DELETE FROM counters WHERE name = 'unwiped'")
-        _truncate_log(db)
+        _truncate_log(db, self._file.path)
         aside = self._file.aside()
         for path in aside:
             path.unlink(missing_ok=True)
         return Erased(len(found), len(batches), len(aside))
 
 
-def _truncate_log(db: sqlite3.Connection) -> None:
+def _truncate_log(db: sqlite3.Connection, path: Path) -> None:
+    """Move the log into the file and empty it, so that a power cut doesn't bring it back."""
     busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:
         raise OSError(0, "another program has events.db open; close it")
+    sync_to_disk(path.with_name(path.name + "-wal"))

@@ -256,6 +256,6 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
 def _migrate(db: sqlite3.Connection) -> None:
     from sqlite_utils import Database  # a quarter of a second, paid once in a home's life
 
-    from c2rec.runtime.migrations import EVENTS
+    from c2rec.runtime.outbox_schema import EVENTS
 
     EVENTS.apply(Database(db, execute_plugins=False))

@@ -53,12 +53,13 @@ def read_state(db: sqlite3.Connection) -> State:
     Raises:
         DamageError: that can't be so.
     """
-    name, reason, previous, previous_last, *numbers = db.execute(
-        "SELECT epoch, reason, previous, previous_last, next, covered, arrived, bytes FROM outbox"
+    name, reason, previous, previous_arrived, *numbers = db.execute(
+        "SELECT epoch, reason, previous, previous_arrived, next, covered, arrived, bytes"
+        " FROM outbox"
     ).fetchone()
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise DamageError("the row of outbox is not what was written")
-    epoch = Epoch(name=name, reason=reason, previous=previous, previous_last=previous_last)
+    epoch = Epoch(name=name, reason=reason, previous=previous, previous_arrived=previous_arrived)
     return State(epoch, *numbers)
 
 
@@ -68,7 +69,7 @@ def insert_epoch(
     reason: Reason,
     *,
     previous: str | None = None,
-    previous_last: int | None = None,
+    previous_arrived: int | None = None,
     waiting: int = 0,
     size: int = 0,
 ) -> None:
@@ -79,7 +80,7 @@ def insert_epoch(
         identity: whose it is.
         reason: why the epoch begins.
         previous: the epoch before, if known.
-        previous_last: the last sequence of it that arrived, if known.
+        previous_arrived: how many events of it arrived, if known.
         waiting: events that are there already, numbered from 1.
         size: their bytes.
     """
@@ -87,7 +88,7 @@ def insert_epoch(
         "INSERT INTO outbox VALUES (1, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
         [
             *(identity.store, identity.device, secrets.token_hex(16), reason),
-            *(previous, previous_last, waiting + 1, size),
+            *(previous, previous_arrived, waiting + 1, size),
         ],
     )
 
@@ -103,7 +104,7 @@ def begin_epoch(db: sqlite3.Connection, identity: Identity, reason: Reason) -> N
     db.execute("DELETE FROM counters WHERE name LIKE 'epoch dropped %'")
     db.execute("DELETE FROM outbox")
     insert_epoch(
-        db, identity, reason, previous=epoch, previous_last=arrived, waiting=waiting, size=size
+        db, identity, reason, previous=epoch, previous_arrived=arrived, waiting=waiting, size=size
     )
 
 
@@ -165,9 +166,9 @@ def freeze_rows(db: sqlite3.Connection, identity: Identity, made_at: str) -> Fro
     )
     sha256 = hashlib.sha256(content).hexdigest()
     number = db.execute(
-        "INSERT INTO batches (key, sha256, content, count, last, first_id, last_id, state)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 'ready')",
-        [key, sha256, content, len(rows), last, rows[0][0], rows[-1][0]],
+        "INSERT INTO batches (key, sha256, content, count, first_id, last_id, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, 'ready')",
+        [key, sha256, content, len(rows), rows[0][0], rows[-1][0]],
     ).lastrowid
     db.execute(
         "UPDATE events SET batch = ? WHERE id BETWEEN ? AND ? AND batch IS NULL",

@@ -91,6 +91,8 @@ def send(
             if reply.outcome == "later":
                 outbox.attempted(batch)
                 sent.error, wait = reply.reason, reply.wait
+        if stuck == STUCK and sent.error is None:
+            sent.error = reply.reason
         if sent.error is not None:
             outbox.postpone(wait if wait is not None else _backoff(outbox, chance), sent.error)
     return sent

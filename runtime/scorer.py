@@ -1,6 +1,6 @@
 """The two graphs of a release, run by onnxruntime."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -127,24 +127,60 @@ class Scorer:
         Raises:
             ReleaseError: as of ``score``.
         """
-        count = len(rows)
-        if not count:
-            return np.empty(0, np.float32), np.empty((3, 0), np.float32)
-        # Fewer columns would be added up in pieces of another length where d is above 128.
-        padded = max(count, FEWEST) if self._embeddings.shape[1] > 128 else count
+        named = self._named.take(history, axis=0)  # (length, m)
         if places is None:
             place = np.full(self.items, -1, np.int32)
-            place[rows] = np.arange(count, dtype=np.int32)
-            places = place.take(self._named.take(history, axis=0)).reshape(-1)
-        # The graph sees the rows as a catalogue. What a purchase says of other items is left out,
-        # and the rest made to look like one purchase, of the same share.
+            place[rows] = np.arange(len(rows), dtype=np.int32)
+            places = place.take(named).reshape(-1)
         kept = np.flatnonzero(places >= 0)  # (kept,), by purchase and then by entry
-        purchase, entry = np.divmod(kept, self._named.shape[1])
-        width = max(1, len(kept))  # an empty axis would do as well, but not in every runtime
-        named, said = np.zeros((1, width), np.int32), np.zeros((1, 2, width), np.float16)
-        named[0, : len(kept)] = places[kept]
-        said[0, channel, : len(kept)] = self._said[history[purchase], channel, entry]
-        share = np.float32(1) / np.float32(max(1, len(history)))
+        purchase, entry = np.divmod(kept, named.shape[1])
+        weights = self._said[history[purchase], channel, entry]
+        said = Said(np.zeros(len(kept), np.int64), places[kept], weights)
+        lengths = np.array([len(history)])
+        scores, attention = self.score_some(rows, components, has, channel, lengths, said)
+        return scores[0], attention[0]
+
+    def score_some(
+        self,
+        rows: _Rows,
+        components: _Floats,
+        has: npt.NDArray[np.bool_],
+        channel: int,
+        lengths: _Rows,
+        said: "Said",
+    ) -> tuple[_Floats, _Floats]:
+        """Score some items for a batch of customers in one channel, bit by bit as ``score_rows``.
+
+        Args:
+            rows: int64 (r,), each at most once.
+            components: as of ``score``.
+            has: as of ``score``.
+            channel: as of ``score``.
+            lengths: int64 (b,), purchases of each customer.
+            said: what the customers' histories say of these items.
+
+        Returns:
+            scores float32 (b, r) and attention float32 (b, 3, r).
+
+        Raises:
+            ReleaseError: as of ``score``.
+        """
+        batch, count = len(components), len(rows)
+        if not count:
+            return np.empty((batch, 0), np.float32), np.empty((batch, 3, 0), np.float32)
+        # Fewer columns would be added up in pieces of another length where d is above 128.
+        padded = max(count, FEWEST) if self._embeddings.shape[1] > 128 else count
+        # The graph sees the rows as a catalogue. What a purchase says of other items is left out,
+        # and the rest made to look like one purchase of each customer, of the same share.
+        counts = np.bincount(said.customers, minlength=batch)  # (b,)
+        starts = np.cumsum(counts) - counts
+        entry = np.arange(len(said.customers)) - starts.take(said.customers)
+        # an empty axis would do as well, but not in every runtime
+        shape = batch, max(1, int(counts.max()))
+        named = np.zeros(shape, np.int32)
+        named[said.customers, entry] = said.places
+        weights = np.full((batch, 2, shape[1]), -0.0, np.float16)  # adds nothing, not even to -0
+        weights[said.customers, channel, entry] = said.weights
         # Of arrays with a row per channel, the graph reads one.
         embeddings = self._embeddings.take(rows, axis=0)
         if padded > count:
@@ -160,13 +196,28 @@ class Scorer:
             "item_embeddings": embeddings,
             "item_bias": bias,
             "attention_bias": attention_bias,
-            "history_items": np.zeros((1, 1), np.int64),
-            "history_weights": np.full((1, 1), share),
+            "history_items": np.arange(batch)[:, None],
+            "history_weights": shares(lengths)[:, None],
             "neighbour_items": named,
-            "neighbour_weights": said,
+            "neighbour_weights": weights,
         }
         scores, attention = _run(self._session, ["scores", "attention"], feeds | self._weights)
-        return scores[0, :count], attention[0, :, :count]
+        return scores[:, :count], attention[..., :count]
+
+    def entries(
+        self, channel: int, history: _Rows
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float16]]:
+        """What purchases say of other items in one channel, before it is shared among them.
+
+        Args:
+            channel: 0 offline, 1 online.
+            history: int64 (length,), rows of the items bought in any channel.
+
+        Returns:
+            int32 (length, m) rows, an item as often as it is named, and float16 (length, m).
+        """
+        said = self._said_by_channel.take(2 * history + channel, axis=0)  # (length, m)
+        return self._named.take(history, axis=0), said
 
     def neighbours(self, channel: int, history: _Rows) -> tuple[npt.NDArray[np.int32], _Floats]:
         """What a history says of other items in one channel.
@@ -179,10 +230,27 @@ class Scorer:
             int32 (length * m,) rows, an item as often as it is named, and float32 (length * m,)
             what is added to its score each time.
         """
-        share = np.float32(1) / np.float32(max(1, len(history)))
-        said = self._said_by_channel.take(2 * history + channel, axis=0)  # (length, m)
-        named = self._named.take(history, axis=0)  # (length, m)
-        return named.reshape(-1), said.reshape(-1) * share
+        named, said = self.entries(channel, history)
+        return named.reshape(-1), said.reshape(-1) * shares(np.array([len(history)]))
+
+
+def shares(lengths: _Rows) -> _Floats:
+    """What each purchase counts in histories of these lengths; float32, one for each."""
+    return np.float32(1) / np.maximum(lengths, 1).astype(np.float32)
+
+
+class Said(NamedTuple):
+    """What customers' histories say of some items; an array's entry for each mention.
+
+    A customer's mentions stand together, by purchase and then by entry.
+    """
+
+    customers: _Rows
+    """int64, ascending"""
+    places: npt.NDArray[np.int32]
+    """int32, where among the items the one stands that is named"""
+    weights: npt.NDArray[np.float16]
+    """float16, what is said, before it is shared among the purchases"""
 
 
 class Encoder:

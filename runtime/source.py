@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -39,7 +39,8 @@ class Source(Protocol):
         """Begin to read a file.
 
         Args:
-            path: in the repository, as in ``metadata/timestamp.json``.
+            path: in the repository, as in ``metadata/timestamp.json``; percent-encoded, which
+                no name of ours needs. In a folder, files have the encoded names.
             first: the byte to begin at.
 
         Returns:
@@ -161,7 +162,7 @@ class WebSource:
             headers["Range"] = f"bytes={first}-"
         try:
             answer = self._pool.request(
-                "GET", f"{self._url}/{quote(path)}", preload_content=False, headers=headers
+                "GET", f"{self._url}/{path}", preload_content=False, headers=headers
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._trouble(error) from error

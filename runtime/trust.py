@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from tuf.api import exceptions
 from tuf.api.metadata import (
@@ -41,7 +41,7 @@ _CACHE = "tuf"
 _BASE = "c2rec:///"  # python-tuf joins names to a base; the source knows where they are
 _LARGEST_TARGET = 64 << 20
 _ROLES = {"channel": "channel", "rel": "release", "tomb": "data", "scores": "scores"}
-"""Which role signs the targets of a folder."""
+"""Which role signs the targets of a folder; the product's own repositories have no other folder."""
 
 
 class Repository:
@@ -71,8 +71,9 @@ class Repository:
         """
         with _sorted(self._now, self._cache):
             info = self._updater.get_targetinfo(name)
-            role = _ROLES[name.partition("/")[0]]
-            self._check_expiry(role)
+            role = _ROLES.get(name.partition("/")[0])
+            if role is not None:  # python-tuf has checked any other by the clock alone
+                self._check_expiry(role)
             if info is None:
                 return None
             kept = self._cache / "targets" / quote(name, safe="")
@@ -83,8 +84,9 @@ class Repository:
                 raise TrustError(
                     f"{name} has {info.length} bytes; allowed: up to {_LARGEST_TARGET}"
                 )
-            folder, _, last = name.rpartition("/")
-            path = f"targets/{folder}/{info.hashes['sha256']}.{last}"
+            folder, slash, last = name.rpartition("/")
+            digest = info.hashes.get("sha256") or next(iter(info.hashes.values()))
+            path = quote(f"targets/{folder}{slash}{digest}.{last}")
             content = _read(self._source, path, info.length)
             info.verify_length_and_hashes(content)
             kept.parent.mkdir(exist_ok=True)
@@ -211,8 +213,8 @@ class _Fetcher(FetcherInterface):
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """See ``FetcherInterface``; its errors that are ours come through as they are."""
-        # python-tuf has quoted a role's name once, and a source quotes what it is asked for
-        name = unquote(urlsplit(url).path.lstrip("/"))
+        # percent-encoded: a role's name may hold a slash, which is no folder
+        name = url.removeprefix(_BASE)
         try:
             content = _read(self._source, f"metadata/{name}", max_length)
         except MissingError as error:
@@ -292,8 +294,8 @@ def _sorted(now: datetime, cache: Path, trouble: str | None = None) -> Iterator[
 
 
 def _name(error: Exception) -> str:
-    text = str(error)
-    return next((part for part in text.split() if part.endswith(".json")), text)
+    # "Final root.json is expired", "New release is expired"
+    return str(error).partition(" is ")[0].split()[-1].removesuffix(".json") + ".json"
 
 
 def _sync(cache: Path) -> None:

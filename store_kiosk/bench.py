@@ -285,7 +285,7 @@ def _refuse_what_does_not_fit(items: int, size: int) -> None:
     if available is not None and needed > available:
         raise RequestError(
             f"{items:,} items of size {size:,} take about {needed / 1000:,.1f} GB; "
-            f"allowed: the {available / 1000:,.1f} GB of memory that this machine can spare now"
+            f"allowed: the {available / 1000:,.1f} GB of memory that can be had now"
         )
 
 

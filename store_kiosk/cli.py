@@ -18,7 +18,9 @@ from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.erase import erase
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
+from c2rec.store_kiosk.commands.queue import queue
 from c2rec.store_kiosk.commands.recommend import recommend
+from c2rec.store_kiosk.commands.record import record
 from c2rec.store_kiosk.commands.rollback import rollback
 from c2rec.store_kiosk.commands.status import status
 from c2rec.store_kiosk.commands.sync import sync
@@ -75,6 +77,8 @@ for command in (
     doctor,
     rollback,
     bench,
+    record,
+    queue,
     erase,
 ):
     main.add_command(command)

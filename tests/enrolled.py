@@ -73,7 +73,9 @@ def lists_for(
 ) -> OnlineLists:
     """Lists of customers; without ``items`` every one has other items and probabilities."""
     rng = np.random.default_rng(len(customers))
-    item_ids = sorted({*(f"i{n:06}" for n in range(38)), *(items or []), *(i for i, _ in bought)})
+    item_ids: list[str] = sorted(
+        {*(f"i{n:06}" for n in range(38)), *(items or []), *(i for i, _ in bought)}
+    )
     place = {item: i for i, item in enumerate(item_ids)}
     listed, chances = [], []
     for _ in customers:

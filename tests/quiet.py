@@ -14,3 +14,6 @@ class QuietReporter:
 
     def stage(self, text: str) -> None:
         """Say nothing."""
+
+    def share(self, done: int, of: int) -> None:
+        """Say nothing."""

@@ -14,7 +14,7 @@ from c2rec.train.config import BlendConfig, ChannelBlend, ModelConfig
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Wanted
 from c2rec.train.model import C2Rec, Neighbours
-from c2rec.train.neighbours import NeighbourTerms, _largest, regress
+from c2rec.train.neighbours import NeighbourTerms, largest, regress
 from c2rec.train.split import Purchases
 
 CUSTOMERS, ITEMS = 30, 12
@@ -173,10 +173,32 @@ def test_rows_of_items_that_nobody_bought_say_nothing() -> None:
     np.testing.assert_allclose(kept.weights[5].numpy(), own, atol=1e-3)
 
 
+def test_rows_made_in_blocks_are_those_made_at_once(
+    index: PurchaseIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms, told = NeighbourTerms(index, regularisation=2), []
+    whole, _ = terms.rows(weights=WEIGHTS, neighbours=4)
+    monkeypatch.setattr("c2rec.train.neighbours._BLOCK", 5 * ITEMS)
+    blocks, _ = terms.rows(
+        weights=WEIGHTS, neighbours=4, progress=lambda done, of: told.append((done, of))
+    )
+    assert torch.equal(blocks.items, whole.items)
+    assert torch.equal(blocks.weights, whole.weights)
+    assert told == [(0, ITEMS), (5, ITEMS), (10, ITEMS), (ITEMS, ITEMS)]
+
+
+def test_another_regularisation_shares_the_purchases(index: PurchaseIndex) -> None:
+    terms = NeighbourTerms(index, regularisation=2)
+    other, anew = terms.with_regularisation(7), NeighbourTerms(index, regularisation=7)
+    assert np.array_equal(other.regression.weights, anew.regression.weights)
+    assert not np.array_equal(other.regression.weights, terms.regression.weights)
+    assert other.bought is terms.bought
+
+
 def test_of_equal_entries_the_first_are_kept() -> None:
     values = np.array([[1, 3, 1, 1, 2], [0, 0, 0, 0, 0], [5, 4, 3, 2, 1]], np.float32)
-    assert _largest(values, 3).tolist() == [[0, 1, 4], [0, 1, 2], [0, 1, 2]]
-    assert _largest(values, 5).tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert [largest(row, 3).tolist() for row in values] == [[0, 1, 4], [0, 1, 2], [0, 1, 2]]
+    assert [largest(row, 5).tolist() for row in values] == [[0, 1, 2, 3, 4]] * 3
 
 
 def test_without_neighbours_or_purchases_nothing_is_added(index: PurchaseIndex) -> None:
@@ -248,6 +270,40 @@ def test_the_search_finds_neighbours_where_they_tell_what_comes() -> None:
     expected = features.total(offline) * scales.attention[0]
     np.testing.assert_allclose(scores, expected, atol=1e-3 * np.abs(expected).max())
     assert wanted.ndcg(scores, 100) == pytest.approx(after)
+
+
+class Oracle:
+    """An attention that knows what comes."""
+
+    def __init__(self, later: Purchases, items: int) -> None:
+        self._later, self._items = later, items
+
+    def scores(self, customers: Rows, channel: int) -> npt.NDArray[np.float32]:
+        scores = np.zeros((len(customers), self._items), np.float32)
+        here = self._later.channels == channel
+        known = np.isin(self._later.customers, customers) & here
+        rows = np.searchsorted(customers, self._later.customers[known])
+        scores[rows, self._later.items[known]] = 1
+        return scores
+
+
+def test_the_attention_stays_alone_where_whatever_is_added_makes_it_worse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With so few customers that the start outweighs them."""
+    index, later = pairs_retailer()
+    monkeypatch.setattr("c2rec.train.soft_ndcg.PRIOR_CUSTOMERS", 1e9)
+    start = BlendConfig(offline=replace(NOTHING, recent_3=30.0, rare=2.0), online=NOTHING)
+    blended = blend(
+        untrained(index),
+        Oracle(later, index.items),
+        index,
+        later,
+        start,
+        sold=index.purchases,
+        neighbours=8,
+    )
+    assert blended.blend.offline == replace(NOTHING, rare=2.0)
 
 
 def test_a_fixed_blend_is_not_searched() -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from c2rec.train.baselines.popularity import Popularity
 from c2rec.train.baselines.repeat import Repeat
 from c2rec.train.baselines.settings import Candidate, Task, baselines
 from c2rec.train.baselines.user_knn import UserKNN
+from c2rec.train.checkpoint import read_tensors
 from c2rec.train.cli import main
 from c2rec.train.compare import compare
 from c2rec.train.comparison import Comparison
@@ -121,6 +123,7 @@ def run(
     rolling: int = 1,
     k: int = 10,
     restart: bool = False,
+    refit: bool = False,
 ) -> Comparison:
     return compare(
         dataset,
@@ -132,6 +135,7 @@ def run(
         k=k,
         restart=restart,
         reporter=reporter or Recorder(),
+        refit=refit,
     )
 
 
@@ -267,6 +271,86 @@ def test_no_model_is_trained_on_days_that_it_is_measured_on(
     last = dataset.transactions["timestamp"].dt.date().cast(pl.Int32).max()
     assert isinstance(last, int)
     assert latest == [last - 6 * (window + 2) for window in (2, 1, 0)]
+
+
+def test_trained_again_a_model_knows_the_validation_days_and_what_they_chose(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    latest: list[tuple[int, int]] = []
+
+    def choice(days: int) -> Candidate:
+        def build(task: Task) -> Ranker:
+            latest.append((days, int(task.purchases.days.max())))
+            return Popularity(task.purchases, items=task.items, days=days)
+
+        return Candidate("watched", {"days": days}, build, seeded=False)
+
+    found = run(dataset, tmp_path, {"watched": [choice(1), choice(90)]}, rolling=2, refit=True)
+    last = dataset.transactions["timestamp"].dt.date().cast(pl.Int32).max()
+    assert isinstance(last, int)
+    chosen = {each["days"] for each in found.settings["watched"].values() if each}
+    assert chosen == {90}  # in both channels, or the following is another list
+    assert latest == [
+        (1, last - 18),
+        (90, last - 18),
+        (90, last - 12),
+        (90, last - 12),
+        (90, last - 6),
+    ]
+
+
+def test_trained_again_figures_are_those_of_a_refit(
+    whole: tuple[Path, Comparison, Recorder],
+    dataset: Dataset,
+    folder: Path,
+    cheap: dict[str, list[Candidate]],
+    tmp_path: Path,
+) -> None:
+    """Into a folder that holds figures without: what chose is not trained again."""
+    out, before, _ = whole
+    shutil.copytree(out, tmp_path / "out")
+    recorder = Recorder()
+    found = run(
+        dataset,
+        tmp_path / "out",
+        cheap,
+        recorder,
+        data=str(folder),
+        seeds=2,
+        rolling=2,
+        refit=True,
+    )
+    assert all("trained again" in unit for unit in recorder.units)
+    assert (found.settings, found.validation, found.best_baseline) == (
+        before.settings,
+        before.validation,
+        before.best_baseline,
+    )
+    assert found.document()["refit"] is True
+    assert found.models != before.models
+    first = load_run(tmp_path / "out" / "window-0" / "c2rec-2")
+    again = load_run(tmp_path / "out" / "window-0" / "c2rec-2-refit")
+    split = again.config.split
+    assert (split.valid_days, split.test_days) == (0, SPLIT.test_days)
+    assert again.blended["blend"] == first.blended["blend"]
+    best = read_tensors(tmp_path / "out" / "window-0" / "c2rec-2" / "model.safetensors")[1]
+    assert again.config.training.epochs == best["epoch"]
+    for channel, name in enumerate(CHANNELS):
+        metrics = evaluate_channel(
+            ModelRanker(again.model, again.data.index),
+            again.data.index,
+            again.data.split.test,
+            channel,
+            k=10,
+            new_only=True,
+            listed=again.data.index.known,
+        )
+        path = tmp_path / "out" / "window-0" / "c2rec" / f"seed=2_refit_{name}.safetensors"
+        assert np.array_equal(read_record(path).metrics.ndcg, metrics.ndcg)
+    none = Recorder()
+    same = run(dataset, tmp_path / "out", cheap, none, data=str(folder), seeds=2, rolling=2)
+    assert same.document() == before.document()
+    assert none.units == []
 
 
 def test_windows_before_the_data_are_left_out(
@@ -724,7 +808,7 @@ def test_the_command_prints_one_document_or_tables(
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert set(document) == {
-        *("schema", "k", "seeds", "windows", "whole", "models"),
+        *("schema", "k", "seeds", "windows", "whole", "refit", "models"),
         *("best_baseline", "uplift", "ablations", "settings", "validation"),
     }
     assert [document[name] for name in ("schema", "k", "seeds", "windows")] == [1, 5, 1, 1]
@@ -744,6 +828,7 @@ def test_the_command_prints_one_document_or_tables(
         assert 0 <= document["validation"]["c2rec"][channel] <= 1
     assert "choosing settings 1/6: popularity, window 0\n" in printed.err
     assert "c2rec, seed 1, window 0\n" in printed.err
+    assert "c2rec, seed 1, trained again, window 0\n" in printed.err
     assert call(monkeypatch, *arguments) == 0
     again = capsys.readouterr()
     assert again.err == ""  # all is there
@@ -754,6 +839,7 @@ def test_the_command_prints_one_document_or_tables(
     hr = document["uplift"]["online"]["hr"]
     shown = f"{100 * hr['mean']:+.1f} % ({100 * hr['low']:+.1f} to {100 * hr['high']:+.1f})"
     assert shown in again.out
+    assert "trained again on the validation days" in again.out
     assert "An interval wholly above 0 means" in again.out
 
 

@@ -13,12 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c2rec.runtime import engine as engine_module
+from c2rec.runtime import mentions as mentions_module
 from c2rec.runtime import quantise as quantise_module
+from c2rec.runtime import search as search_module
 from c2rec.runtime.engine import Engine, Found, Request
 from c2rec.runtime.errors import ReleaseError, RequestError
 from c2rec.runtime.manifest import AttentionName
+from c2rec.runtime.mentions import SHARED, SMALL, Tables, shrunk
 from c2rec.runtime.onnx_bytes import integer_product
 from c2rec.runtime.quantise import LANES, NOBODY, quantise, tiles
+from c2rec.runtime.scorer import Said
 from c2rec.runtime.synthetic import RandomRelease
 from tests.catalogues import KINDS, Array, Arrays, arrays, brute_force, cases
 
@@ -31,16 +35,11 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantise_module, "FIRST_TILE", 64)
     monkeypatch.setattr(quantise_module, "TILE", 128)
     monkeypatch.setattr(quantise_module, "ONE_TILE", 64)
-    constants = {
-        "SMALL": 0,
-        "SMALL_CATALOGUE": 0,
-        "SHARE": 4,
-        "LISTED": 4,
-        "FIRST_GUESS": 4,
-        "TOO_MANY": 1,
-    }
-    for name, value in constants.items():
+    monkeypatch.setattr(mentions_module, "SHARED", 64)
+    for name, value in {"SMALL": 0, "SMALL_CATALOGUE": 0, "SHARE": 4, "AT_ONCE": 4}.items():
         monkeypatch.setattr(engine_module, name, value)
+    for name, value in {"LISTED": 4, "FIRST_GUESS": 1, "TOO_MANY": 1, "TOGETHER": 40}.items():
+        monkeypatch.setattr(search_module, name, value)
 
 
 def assert_same(found: Found, expected: Found) -> None:
@@ -123,6 +122,64 @@ def test_a_catalogue_of_several_real_tiles(correlated: bool, popular: bool, size
     assert all(engine.top_k(request, 10).scanned == 8192 for request in requests) == popular
 
 
+@pytest.mark.parametrize("popular", [True, False])
+def test_a_large_batch_of_mixed_customers_finds_what_each_alone_finds(popular: bool) -> None:
+    """Of both channels, of histories of several lengths, with items left out, and a filter."""
+    release = RandomRelease(45_000, 64, 3, popular=popular)
+    engine = Engine(release)
+    some = engine.filter(np.random.default_rng(0).random(45_000) < 0.5)
+    requests = [release.request(bought=n) for n in (1, 5, 20, 80) for _ in range(16)]
+    firsts = [engine.top_k(request, 5).rows for request in requests]
+    left = [rows[: number % 4] for number, rows in enumerate(firsts)]
+    requests = [r._replace(left_out=out) for r, out in zip(requests, left, strict=True)]
+    assert {request.channel for request in requests} == {0, 1}
+    for only in (None, some):
+        for request, found in zip(
+            requests, engine.top_k_batch(requests, 10, only=only), strict=True
+        ):
+            assert_same(found, brute_force(engine, request, 10, only))
+            assert 0 < found.scored < 45_000 / 8
+            assert found.scanned < 45_000 or not popular
+
+
+def test_a_batch_of_nobody_finds_nothing() -> None:
+    assert Engine(RandomRelease(20_000, 8, 0)).top_k_batch([], 10) == []
+
+
+def test_who_can_not_be_bounded_is_answered_among_others() -> None:
+    release = RandomRelease(20_000, 8, 0)
+    engine = Engine(release)
+    requests = [release.request() for _ in range(6)]
+    one = requests[2].components / np.abs(requests[2].components).max()
+    requests[2] = requests[2]._replace(components=one * np.float32(1e36))
+    found = engine.top_k_batch(requests, 10)
+    for request, each in zip(requests, found, strict=True):
+        assert_same(each, brute_force(engine, request, 10, None))
+    assert [each.scanned > 0 for each in found] == [True, True, False, True, True, True]
+
+
+def test_a_score_that_only_others_need_fails_nobody() -> None:
+    """Item 7 is a candidate of the second customer; the first one's logits for it are infinite."""
+    made = one_kind(20_000, 8)
+    made["item_embeddings"][:, 2:] = np.random.default_rng(0).normal(size=(20_000, 6))
+    made["item_embeddings"][7, :2] = 50
+    made["channel_weights"][:, 0, 0] = 1e37
+    neighbours: dict[str, Array] = {
+        "neighbour_items": np.zeros((20_000, 1), np.int32),
+        "neighbour_weights": np.zeros((20_000, 2, 1), np.float16),
+    }
+    engine = Engine(Arrays(made | neighbours))
+    components = np.ones((2, 1, 3, 8), np.float32)
+    components[0, ..., 0], components[1, ..., 0] = -3, 0
+    requests = [Request(x, np.ones((1, 3), np.bool_), 0, np.arange(0)) for x in components]
+    assert np.isnan(engine.scorer.score_rows(np.array([7]), *requests[0][:4])[0]), (
+        "or the test shows nothing"
+    )
+    first, second = engine.top_k_batch(requests, 10)
+    assert second.rows[0] == 7
+    assert_same(first, engine.top_k(requests[0], 10))
+
+
 def test_a_scan_stops_where_nothing_that_follows_can_enter() -> None:
     release = RandomRelease(200_000, 16, 0)
     engine = Engine(release)
@@ -190,7 +247,7 @@ def test_a_graph_that_fails_leaves_the_buffers_clean(monkeypatch: pytest.MonkeyP
         raise ReleaseError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.scorer, "score_rows", fail)
+        patch.setattr(engine.scorer, "score_some", fail)
         with pytest.raises(ReleaseError, match="no"):
             engine.top_k(release.request(), 10)
     assert_same(engine.top_k(request, 10), before)
@@ -282,6 +339,61 @@ def test_scores_of_some_rows_are_those_of_the_whole_catalogue(size: int) -> None
             some, alphas = scorer.score_rows(rows, components, has, 1, history)
             np.testing.assert_array_equal(some, scores[0, rows])
             np.testing.assert_array_equal(alphas, attention[0][:, rows])
+
+
+@pytest.mark.parametrize("attention", NAMES)
+@pytest.mark.parametrize("size", [1, 33, 64, 129, 256, 600])
+def test_scores_of_some_rows_for_many_are_those_for_each_alone(
+    size: int, attention: AttentionName
+) -> None:
+    rng = np.random.default_rng(2)
+    for kind in KINDS:
+        scorer = Engine(Arrays(arrays(rng, kind, 300, size), attention)).scorer
+        components = rng.normal(size=(5, 3, size)).astype(np.float32)
+        has = rng.random((5, 3)) < 0.7
+        lengths = np.array([12, 0, 1, 3, 12])
+        histories = [rng.integers(0, 300, length) for length in lengths]
+        for rows in some_rows(rng):
+            place = np.full(300, -1, np.int32)
+            place[rows] = np.arange(len(rows), dtype=np.int32)
+            mentions = []
+            for customer, history in enumerate(histories):
+                named, said = scorer.entries(1, history)
+                kept = place[named.reshape(-1)] >= 0
+                mentions.append(
+                    (
+                        np.full(int(kept.sum()), customer),
+                        place[named.reshape(-1)][kept],
+                        said.reshape(-1)[kept],
+                    )
+                )
+            said_of_rows = Said(*(np.concatenate(each) for each in zip(*mentions, strict=True)))
+            scores, alphas = scorer.score_some(rows, components, has, 1, lengths, said_of_rows)
+            for customer, history in enumerate(histories):
+                one = slice(customer, customer + 1)
+                ones = np.ones((1, len(history)), np.float32)
+                whole, weights = scorer.score(components[one], has[one], 1, history[None], ones)
+                assert scores[customer].tobytes() == whole[0, rows].tobytes()
+                np.testing.assert_array_equal(alphas[customer], weights[0][:, rows])
+
+
+def test_what_is_said_keeps_its_value_but_for_a_power_of_two() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = np.isfinite(halves)
+    floats = shrunk(halves) * np.float32(SMALL)
+    np.testing.assert_array_equal(floats[finite], halves[finite].astype(np.float32))
+    assert floats[halves == np.inf] == 65_536
+
+
+@pytest.mark.parametrize("items", [5, 300, 12_000, 40_000])
+def test_items_of_the_first_tile_share_their_place_with_nobody(items: int) -> None:
+    scan = Engine(RandomRelease(items, 8, 0)).scan
+    places = Tables(scan).place  # by row
+    near = scan.tiles[0].items.stop
+    first = scan.position < near
+    np.testing.assert_array_equal(places[first], scan.position[first])
+    assert (places[~first] >= near).all()
+    assert places.max() < near + SHARED
 
 
 def some_rows(rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:

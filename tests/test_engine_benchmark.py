@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.engine import KINDS, Comparison, compare, main, measure, table, write
+from benchmarks.comparison import Comparison, compare, measure
+from benchmarks.engine import KINDS, main
+from benchmarks.engine_report import table, write
 from benchmarks.rivals import K, Rival, floors, plain
 from c2rec.runtime.engine import Engine, Filter, Found, Request
 from c2rec.runtime.synthetic import RandomRelease
@@ -95,7 +97,10 @@ def test_a_read_answers_nothing_to_compare() -> None:
     release = RandomRelease(ITEMS, 8, 1)
     engine = Engine(release)
     request = release.request()
-    assert [each.answer(request) for each in floors(release, len(engine.scans))] == [None, None]
+    assert [each.answer(request) for each in floors(release, len(engine.scan.tiles))] == [
+        None,
+        None,
+    ]
 
 
 def test_a_report_has_a_table_its_figures_and_a_chart(tmp_path: Path) -> None:

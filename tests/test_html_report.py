@@ -270,6 +270,16 @@ def test_html_in_names_and_paths_stays_text(visit: Callable[..., Page], report: 
     assert "<script>document.title='pwned'</script>/" in text
 
 
+def test_what_turns_the_direction_of_text_is_written_out(folder: Path, tmp_path: Path) -> None:
+    """Or a run named so would be shown under another name."""
+    data = tmp_path / "good\u202etxt\u2066"
+    shutil.copytree(folder / "data", data)
+    page = write_compared(tmp_path / "page.html", data, comparison_of(3, ablations=0))
+    text = page.read_text(encoding="utf-8")
+    assert not set("\u202e\u2066") & set(text)
+    assert "good\\u202etxt\\u2066" in text
+
+
 class Listener(BaseHTTPRequestHandler):
     """A server that would be asked, were anything let out."""
 

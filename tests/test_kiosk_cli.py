@@ -279,3 +279,9 @@ def test_a_list_of_items_that_is_none_is_refused(
         result = kiosk(home, "recommend", option, str(path))
         assert result.exit_code == 1
         assert f"{path}: {message}" in result.stderr
+
+
+def test_a_list_without_an_end_is_refused(home: Path) -> None:
+    result = kiosk(home, "recommend", "--only", "/dev/zero")
+    assert result.exit_code == 1
+    assert "/dev/zero: holds more than 100,000,000 letters; allowed: one item id" in result.stderr

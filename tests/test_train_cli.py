@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from c2rec.export.cli import main as export
 from c2rec.train.checkpoint import read_tensors
 from c2rec.train.cli import main as train
 from c2rec.train.config import read_config
+from c2rec.train.report import ConsoleReporter
 from c2rec.train.run import load_run
 from c2rec.train.simulate import simulate
 
@@ -88,6 +90,27 @@ def test_fit_names_what_is_wrong_with_the_data_and_makes_no_run(
     assert printed.err.startswith("Error: ")
     assert message in printed.err
     assert not (tmp_path / "run").exists()
+
+
+def test_sigterm_after_the_last_epoch_is_what_ctrl_c_is(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(_reporter: ConsoleReporter, _text: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    arguments = ("fit", str(data), "--out", str(tmp_path / "run"), *FIT)
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(ConsoleReporter, "stage", stop)
+        assert call(train, patch, *arguments) == 130
+    assert "Stopped, and saved; run the same command again" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert call(train, monkeypatch, *arguments) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_validation_period_without_rows_is_named(

@@ -55,6 +55,9 @@ class Lines:
     def stage(self, text: str) -> None:
         pass
 
+    def share(self, done: int, of: int) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,7 +12,7 @@ from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import evaluate_channel
 from c2rec.train.model import C2Rec
 from c2rec.train.split import Purchases
-from c2rec.train.unknown import OFFSETS, offset_unknown, settle_unknown
+from c2rec.train.unknown import OFFSETS, _most_of_new, offset_unknown, settle_unknown
 
 ITEMS, CUSTOMERS = 40, 60
 RARE, NEW = np.arange(30, 34), np.arange(34, 40)
@@ -150,3 +150,12 @@ def test_fixed_offsets_are_taken_as_they_are() -> None:
         assert not moved[:30].any()
         assert moved[torch.from_numpy(RARE)].tolist() == pytest.approx([0.5] * 4, abs=1e-5)
         assert moved[torch.from_numpy(NEW)].tolist() == pytest.approx([2.0] * 6, abs=1e-5)
+
+
+def test_what_is_new_is_found_as_far_as_that_costs_little() -> None:
+    now = ChannelBlend()
+    options = [replace(now, new=offset) for offset in (0.0, 1.0, 2.0, 3.0)]
+    found = [(1.0, 0.0), (0.995, 0.1), (0.993, 0.1), (0.98, 0.5)]
+    assert _most_of_new(now, options, found) == options[1]
+    assert _most_of_new(now, options, [(1.0, 0.2)] * 4) == options[3]
+    assert _most_of_new(now, options, [(0.9, 0.0), (1.0, 0.0), (0.8, 0.0), (0.9, 0.0)]) == now

@@ -81,6 +81,7 @@ def blend(
     sold: Purchases,
     neighbours: int,
     say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Blended:
     """Set a trained model's neighbours and add recent popularity to its item bias.
 
@@ -94,6 +95,7 @@ def blend(
         sold: purchases that popularity counts.
         neighbours: entries in each item's row; 0 for no neighbour term.
         say: told what is being done.
+        progress: told how many of how many rows of the neighbour term are made.
     """
     terms, wanted, config = _choose_regression(index, valid, config, neighbours=neighbours, say=say)
     scales = _scales(attention, terms, index)
@@ -133,7 +135,9 @@ def blend(
             ]
         )
         say("making the rows of the neighbour term")
-        model.neighbours, common = terms.rows(weights=factors, neighbours=neighbours)
+        model.neighbours, common = terms.rows(
+            weights=factors, neighbours=neighbours, progress=progress
+        )
         with torch.no_grad():
             model.item_bias.weight += torch.from_numpy(common.T).float()
     for channel, name in enumerate(CHANNELS):
@@ -206,7 +210,7 @@ def _choose_regression(
     best = reached(terms)
     for regularisation in REGULARISATIONS:
         if regularisation != config.regularisation:
-            other = NeighbourTerms(index, regularisation=regularisation)
+            other = terms.with_regularisation(regularisation)
             if reached(other) > best * (1 + LEAST_GAIN):
                 terms, best = other, reached(other)
                 config = replace(config, regularisation=regularisation)
@@ -267,7 +271,7 @@ class _Features:
         return total
 
     def search(self, targets: Wanted, start: ChannelBlend, *, neighbours: bool) -> ChannelBlend:
-        """Weigh by what reaches most, unless the start does."""
+        """Weigh by what reaches most: what is found, or the start, or the attention alone."""
         personal = [self.attention, *(self._neighbours if neighbours else ())]
         names = (*(_NEIGHBOURS if neighbours else ()), *_POPULARITIES)
         least = np.full(1 + len(names), -np.inf)
@@ -278,8 +282,11 @@ class _Features:
         option = replace(
             start, **dict(zip(names, (found[1:] / found[0]).round(4).tolist(), strict=True))
         )
-        before, after = (targets.ndcg(self.total(weights), SEARCH_K) for weights in (start, option))
-        return option if after > before else start
+        alone = replace(start, **dict.fromkeys(names, 0.0))
+        # the first of equal ones
+        return max(
+            (start, option, alone), key=lambda each: targets.ndcg(self.total(each), SEARCH_K)
+        )
 
 
 def _values(weights: ChannelBlend, names: Sequence[str]) -> Floats:

@@ -4,6 +4,8 @@ torch and polars are imported by the commands that use them, so that ``--help`` 
 missing extra can be named.
 """
 
+import signal
+
 import click
 
 from c2rec.train.commands.compare import compare
@@ -25,9 +27,13 @@ for command in (simulate, import_hm, validate, fit, evaluate, compare, tune):
 
 
 def main() -> None:
-    """Run the command line."""
-    with errors_to_exit("train"):
-        cli()
+    """Run the command line. A SIGTERM is what Ctrl-C is; training steps end before either."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with errors_to_exit("train"):
+            cli()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
     FOLDER/comparison.json                  what is compared
     FOLDER/window-W/NAME/….safetensors      figures of one trained model in one channel
     FOLDER/window-W/c2rec-SEED/             a run, as fit writes it
+    FOLDER/window-W/c2rec-SEED-refit/       the same, trained again
     FOLDER/lock                             held by the comparison that is running
 
 A baseline's settings are chosen per channel by validation NDCG in the oldest window, and used in
@@ -12,14 +13,18 @@ all windows: so no choice has seen a test day that it is measured on. Which base
 is decided by validation in all windows, which may see test days of older ones; that can flatter
 the baseline alone.
 
+What a retailer publishes has learned from all days (``fit --refit``). So with ``refit`` every
+model, baselines too, is trained again on training and validation days, with what was chosen, before
+it is measured.
+
 What is in the folder is never made again, so the same command goes on where it was stopped, and
 more seeds, windows or baselines can be asked for later.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -34,12 +39,14 @@ from c2rec.train.config import CONFIG, SplitConfig, read_config, write_config
 from c2rec.train.folder import opened
 from c2rec.train.metrics import ChannelMetrics, Ranker, evaluate_channel
 from c2rec.train.run import PreparedData, load_model, prepare
+from c2rec.train.split import Purchases
 from c2rec.train.trained import (
     METRICS,
     Model,
     Record,
     Trained,
     Variant,
+    document_of,
     is_seeded,
     read_record,
     settings_of,
@@ -76,6 +83,7 @@ def compare(
     restart: bool,
     reporter: Reporter,
     whole: bool = False,
+    refit: bool = False,
 ) -> Comparison:
     """Train and measure what the folder doesn't hold yet, and put all of it together.
 
@@ -92,6 +100,7 @@ def compare(
         whole: measure everybody and the whole catalogue, not only what is known to training.
             The baselines then learn from everybody's purchases. A table of customers can't be
             among the variants, for it knows its own alone.
+        refit: train all again on the validation days too before measuring.
 
     Raises:
         loop.Interrupted: SIGINT or SIGTERM came while C2Rec was trained; it is saved.
@@ -99,7 +108,7 @@ def compare(
         RunError: the folder holds something else, or training C2Rec failed.
     """
     split, threads = variants[0].config.split, variants[0].config.training.threads
-    windows, notes = survey(dataset, split, rolling, whole=whole)
+    windows, notes = survey(dataset, split, rolling, whole=whole, refit=refit)
     if not any(window.channels for window in windows):
         raise DataError("\n".join(["nothing can be measured:", *notes]))
     for note in notes:
@@ -120,7 +129,15 @@ def compare(
         folder, COMPARISON, identity, what="comparison", made=["window-*"], restart=restart
     ):
         work = _Work(
-            dataset, folder, split, windows, seeds=seeds, k=k, threads=threads, whole=whole
+            dataset,
+            folder,
+            split,
+            windows,
+            seeds=seeds,
+            k=k,
+            threads=threads,
+            whole=whole,
+            refit=refit,
         )
         work.check_runs(variants)
         chosen = work.choose(baselines, reporter)
@@ -129,7 +146,9 @@ def compare(
         return put_together(
             {name: work.results(each) for name, each in (models | chosen).items()},
             {
-                name: {channel: _document(one) for channel, one in zip(CHANNELS, each, strict=True)}
+                name: {
+                    channel: document_of(one) for channel, one in zip(CHANNELS, each, strict=True)
+                }
                 for name, each in (models | chosen).items()
             },
             ours=variants[0].name,
@@ -140,6 +159,7 @@ def compare(
             windows=sum(bool(window.channels) for window in windows),
             notes=notes,
             whole=whole,
+            refit=refit,
         )
 
 
@@ -161,6 +181,7 @@ class _Work:
         k: int,
         threads: int,
         whole: bool,
+        refit: bool,
     ) -> None:
         self._dataset = dataset
         self._folder = folder
@@ -170,7 +191,8 @@ class _Work:
         self._k = k
         self._threads = threads
         self._whole = whole
-        self._prepared: tuple[Window, PreparedData, Ground, Rows] | None = None
+        self._refit = refit
+        self._prepared: tuple[Window, bool, PreparedData, Ground, Rows] | None = None
         """Of one window at a time, which bounds memory."""
 
     def check_runs(self, variants: Sequence[Variant]) -> None:
@@ -182,7 +204,8 @@ class _Work:
         for window in self._windows:
             for variant in variants:
                 for trained in self._of_all_seeds(window, variant):
-                    run, config = trained.run(self._folder), trained.run_config(variant)
+                    run = trained.run(self._folder)
+                    config = trained.run_config(self._folder, variant)
                     if (run / CONFIG).exists():
                         before = read_config(run)
                         if replace(before, data=config.data) != config:
@@ -233,14 +256,23 @@ class _Work:
         self, variants: Sequence[Variant], chosen: Mapping[str, _PerChannel], reporter: Reporter
     ) -> None:
         """Train and measure everything, the baselines with the settings chosen."""
-        units = []
+        every = [*chosen.values(), *([variant] * len(CHANNELS) for variant in variants)]
+        units: list[tuple[Trained, Sequence[int]]] = []
         for window in self._windows:
-            for models in [*chosen.values(), *([variant] * len(CHANNELS) for variant in variants)]:
+            again: list[tuple[Trained, Sequence[int]]] = []
+            for models in every:
                 for channel in window.channels:
                     model = models[channel]
                     same = [each for each in window.channels if models[each] is model]
                     if model is not None and channel == same[0]:
-                        units += [(each, same) for each in self._of_all_seeds(window, model)]
+                        trained = self._of_all_seeds(window, model)
+                        if self._refit:
+                            again += [(replace(each, refit=True), same) for each in trained]
+                            # a run chooses its own epochs and blend, whatever its seed; of the
+                            # baselines' the first tells which is the best
+                            trained = trained if isinstance(model, Variant) else trained[:1]
+                        units += [(each, same) for each in trained]
+            units += again  # one preparation after the other
         self._work_off("measuring", units, reporter)
 
     def results(self, models: _PerChannel) -> list[Result | str | None]:
@@ -262,6 +294,7 @@ class _Work:
         for window in windows:
             of_seeds = []
             for trained in self._of_all_seeds(window, model):
+                trained = replace(trained, refit=self._refit)
                 record = read_record(trained.path(self._folder, channel))
                 if record.validation is None:
                     return f"{trained}: {record.failed}"
@@ -290,12 +323,12 @@ class _Work:
                 self._measure(trained, left, reporter)
 
     def _measure(self, trained: Trained, channels: Sequence[int], reporter: Reporter) -> None:
-        data, on, numbers = self._data(trained.window)
+        data, on, numbers = self._data(trained.window, refit=trained.refit)
         left = list(channels)
         try:
             ranker = self._train(trained, data, on, reporter)
             while left:
-                self._keep(trained, left[0], self._record(ranker, on, numbers, left[0]))
+                self._keep(trained, left[0], self._record(trained, ranker, on, numbers, left[0]))
                 left.pop(0)
         except RunError as error:
             if isinstance(trained.model, Variant):
@@ -317,7 +350,7 @@ class _Work:
             return trained.model.build(
                 Task(size.purchases, size.customers, size.items, trained.seed, self._threads)
             )
-        run, config = trained.run(self._folder), trained.run_config(trained.model)
+        run, config = trained.run(self._folder), trained.run_config(self._folder, trained.model)
         run.mkdir(parents=True, exist_ok=True)
         if not (run / CONFIG).exists():
             write_config(run, config)
@@ -325,37 +358,36 @@ class _Work:
         model, _ = load_model(run, config, data)
         return loop.ModelRanker(model, on.index)
 
-    def _record(self, ranker: Ranker, on: Ground, numbers: Rows, channel: int) -> Record:
-        valid, test = (
-            evaluate_channel(
+    def _record(
+        self, trained: Trained, ranker: Ranker, on: Ground, numbers: Rows, channel: int
+    ) -> Record:
+        def measured(later: Purchases) -> ChannelMetrics:
+            return evaluate_channel(
                 ranker, on.index, later, channel, k=self._k, new_only=True, listed=on.listed
             )
-            for later in (on.valid, on.test)
-        )
-        renumbered = replace(test, customers=numbers[test.customers])
-        return Record(renumbered, float(valid.ndcg.mean()), None)
 
-    def _data(self, window: Window) -> tuple[PreparedData, Ground, Rows]:
-        """Prepare a window.
+        test = measured(on.test)
+        renumbered = replace(test, customers=numbers[test.customers])
+        if not trained.refit:
+            return Record(renumbered, float(measured(on.valid).ndcg.mean()), None)
+        first = replace(trained.chooser, seed=_FIRST_SEED)
+        chosen_by = read_record(first.path(self._folder, channel))
+        return Record(renumbered, chosen_by.validation, chosen_by.failed)
+
+    def _data(self, window: Window, *, refit: bool) -> tuple[PreparedData, Ground, Rows]:
+        """Prepare a window; with ``refit`` its validation days are training days.
 
         Returns:
             Its data, what is measured in it, and its customers' numbers in the whole dataset:
             int64 (customers,).
         """
-        if self._prepared is None or self._prepared[0] is not window:
-            data = prepare(*cut(self._dataset, self._split, window.number))
+        if self._prepared is None or self._prepared[:2] != (window, refit):
+            self._prepared = None
+            part, split = cut(self._dataset, self._split, window.number)
+            data = prepare(part, replace(split, valid_days=0) if refit else split)
             everyone = sorted(self._dataset.transactions["customer_id"].unique().to_list())
             number = {customer: place for place, customer in enumerate(everyone)}
             on = ground(data, whole=self._whole)
             numbers = np.array([number[each] for each in on.customer_ids], np.int64)
-            self._prepared = window, data, on, numbers
-        return self._prepared[1:]
-
-
-def _document(model: Model | None) -> dict[str, Any] | None:
-    """Everything that decides what is learnt, but for the data and the seed."""
-    if not isinstance(model, Variant):
-        return None if model is None else dict(model.settings)
-    config = asdict(model.config)
-    del config["training"]["seed"]
-    return {part: config[part] for part in ("model", "training", "blend")}
+            self._prepared = window, refit, data, on, numbers
+        return self._prepared[2:]

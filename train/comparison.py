@@ -54,6 +54,8 @@ class Comparison:
     """What is left out, and why."""
     whole: bool
     """Whether everybody and the whole catalogue were measured."""
+    refit: bool
+    """Whether what was measured had learned from the validation days too."""
     measured: Mapping[str, Sequence[Result | None]] = field(compare=False, repr=False)
     """What ``models`` are means of, per model and channel; not in the document."""
 
@@ -65,6 +67,7 @@ class Comparison:
             "seeds": self.seeds,
             "windows": self.windows,
             "whole": self.whole,
+            "refit": self.refit,
             "models": self.models,
             "best_baseline": self.best_baseline,
             "uplift": {
@@ -96,6 +99,7 @@ def put_together(
     windows: int,
     notes: Sequence[str],
     whole: bool = False,
+    refit: bool = False,
 ) -> Comparison:
     """Average, find the best baselines, and compare with them.
 
@@ -111,6 +115,7 @@ def put_together(
         windows: how many were measured.
         notes: what is left out already, and why.
         whole: whether everybody was measured.
+        refit: whether the models had learned from the validation days.
 
     Raises:
         RunError: models that are compared were measured on different customers.
@@ -164,6 +169,7 @@ def put_together(
         },
         notes=[*notes, *missing],
         whole=whole,
+        refit=refit,
         measured=known,
     )
 

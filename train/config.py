@@ -143,7 +143,10 @@ class ChannelBlend:
     rare: float = -1.0
     """Added to the scores of items with too few purchases to be trained on."""
     new: float = -1.0
-    """Added to the scores of items that nobody has bought yet."""
+    """Added to the scores of items that nobody has bought yet …"""
+    kin: float = 8.0
+    """… and for each that is like one that the customer bought, by its attributes, this much more,
+    times how much, the mean over what they bought."""
 
 
 @dataclass(frozen=True, slots=True)

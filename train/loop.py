@@ -78,6 +78,10 @@ class Reporter(Protocol):
         """Say what is being done after the last epoch."""
         ...
 
+    def share(self, done: int, of: int) -> None:
+        """Say how much of the last stage is done."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class EpochLog:
@@ -222,6 +226,7 @@ def _finish(config: RunConfig, data: PreparedData, folder: Path, reporter: Repor
         sold=sold,
         neighbours=config.model.neighbours,
         say=reporter.stage,
+        progress=reporter.share,
     )
     reporter.stage("choosing how readily rare and new items are shown")
     whole = replace(blended.blend, search=config.blend.search)

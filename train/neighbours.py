@@ -14,6 +14,8 @@ out of a list anyway. A low-rank model misses such pairs, and they miss what it 
 Only the largest entries of a row are kept, so that a kiosk gathers a few rows and adds them up.
 """
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,9 +85,16 @@ class NeighbourTerms:
         ]
         self._purchases = self._in_channel[0] + self._in_channel[1]  # 2 where bought in both
         per_customer = np.maximum(np.asarray(self.bought.sum(1)).ravel(), 1)
-        self._votes: sp.csr_matrix = sp.diags_array(1 / np.sqrt(per_customer)).tocsr() @ self.bought
-        self._votes = sp.csr_matrix(self._votes, dtype=np.float32)
+        votes = sp.diags_array(1 / np.sqrt(per_customer)).tocsr() @ self.bought
+        # by item, once: scipy would turn it round again in every product
+        self._votes = sp.csr_matrix(votes.T, dtype=np.float32)  # (items, customers)
         self.regression = regress(self.bought, regularisation=regularisation)
+
+    def with_regularisation(self, regularisation: float) -> "NeighbourTerms":
+        """Take another λ for EASE, and share all else."""
+        other = copy(self)
+        other.regression = regress(self.bought, regularisation=regularisation)
+        return other
 
     def regressed(self, customers: Rows) -> Floats:
         """Mean over a customer's purchases of the rows of E: float32 (n, items)."""
@@ -101,7 +110,7 @@ class NeighbourTerms:
         step = max(1, _BLOCK // self.bought.shape[0])
         for first in range(0, len(customers), step):
             history = self._purchases[customers[first : first + step]]
-            alike = history @ self._votes.T  # (≤ step, all customers)
+            alike = history @ self._votes  # (≤ step, all customers)
             votes = alike @ self._in_channel[channel] - history.multiply(diagonal)
             scores[first : first + step] = votes.toarray()
         return scores / self._divisors(customers)
@@ -112,7 +121,11 @@ class NeighbourTerms:
         return identity / self._divisors(customers)
 
     def rows(
-        self, *, weights: npt.NDArray[np.float64], neighbours: int
+        self,
+        *,
+        weights: npt.NDArray[np.float64],
+        neighbours: int,
+        progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> tuple[Neighbours, npt.NDArray[np.float64]]:
         """Add the parts up and keep the largest entries of each row.
 
@@ -124,6 +137,7 @@ class NeighbourTerms:
         Args:
             weights: float64 (2, 3): β, γ and ρ per channel.
             neighbours: entries to keep of each row, by the greater of the two channels.
+            progress: told how many of how many rows are made.
 
         Returns:
             The rows, and what was taken out of them: float64 (2, items).
@@ -134,16 +148,32 @@ class NeighbourTerms:
         values = np.zeros((self.items, len(CHANNELS), kept), np.float32)
         place = np.full(self.items, -1)
         place[self.regression.items] = np.arange(len(self.regression.items))
+        # where a row has no entry of its own: by whether EASE, and whether anybody, knows the item
+        empty = {
+            (in_regression, known): -(in_regression * regressed + known * others).astype(np.float32)
+            for in_regression in (False, True)
+            for known in (False, True)
+        }
         step = max(1, _BLOCK // self.items)
         for first in range(0, self.items, step):
-            rows = np.arange(first, min(first + step, self.items))
-            block = self._block(rows, place[rows], weights)  # (2, rows, items)
-            for says, common in ((place[rows] >= 0, regressed), (self.known[rows], others)):
-                block[:, says] -= common[:, None].astype(np.float32)
-            loudest = np.abs(block).max(0)  # (rows, items)
-            columns = _largest(loudest, kept)  # (rows, kept)
-            found[rows] = columns
-            values[rows] = np.take_along_axis(block, columns[None], 2).transpose(1, 0, 2)
+            progress(first, self.items)
+            items = np.arange(first, min(first + step, self.items))
+            alike = [self._votes[items] @ bought for bought in self._in_channel]  # (items, items)
+            # row by row from here: one fits a core's cache, a block of them does not
+            for at, item in enumerate(items):
+                row = empty[bool(place[item] >= 0), bool(self.known[item])].copy()  # (2, items)
+                own = row[:, item] + weights[:, 2]
+                for channel, (beta, gamma, _) in enumerate(weights.astype(np.float32)):
+                    part = slice(alike[channel].indptr[at], alike[channel].indptr[at + 1])
+                    votes = gamma * alike[channel].data[part]
+                    row[channel, alike[channel].indices[part]] += votes
+                    if place[item] >= 0:
+                        says = beta * self.regression.weights[place[item]]
+                        row[channel, self.regression.items] += says
+                row[:, item] = own
+                found[item] = largest(np.abs(row).max(0), kept)
+                values[item] = row[:, found[item]]
+        progress(self.items, self.items)
         # as a release stores them
         as_stored = torch.from_numpy(values).half().float()
         return Neighbours(torch.from_numpy(found), as_stored), regressed + others
@@ -157,32 +187,15 @@ class NeighbourTerms:
         inner = self.regression.items
         regressed, others = np.zeros((2, len(CHANNELS), self.items))
         regressed[:, inner] = weights[:, [0]] * (share[inner] @ self.regression.weights)
-        voters = self._votes @ share  # (customers,)
+        voters = self._votes.T @ share  # (customers,)
         for channel, (_, gamma, rho) in enumerate(weights):
             alike = self._in_channel[channel].T @ voters - share * self._diagonal(channel)
             others[channel] = gamma * alike + rho * share
         return regressed, others
 
-    def _block(
-        self, rows: Rows, places: Rows, weights: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float32]:
-        known = places >= 0
-        regressed = np.zeros((len(rows), self.items), np.float32)
-        inner = np.zeros((known.sum(), self.items), np.float32)
-        inner[:, self.regression.items] = self.regression.weights[places[known]]
-        regressed[known] = inner
-        block = np.zeros((len(CHANNELS), len(rows), self.items), np.float32)
-        for channel, (beta, gamma, rho) in enumerate(weights):
-            alike = (self._votes[:, rows].T @ self._in_channel[channel]).toarray()
-            own = (np.arange(len(rows)), rows)
-            alike[own] = 0
-            block[channel] = beta * regressed + gamma * alike
-            block[channel][own] = rho
-        return block
-
     def _diagonal(self, channel: int) -> npt.NDArray[np.float32]:
-        products = self._votes.multiply(self._in_channel[channel])
-        diagonal: npt.NDArray[np.float32] = np.asarray(products.sum(0)).ravel().astype(np.float32)
+        products = self._votes.multiply(self._in_channel[channel].T)
+        diagonal: npt.NDArray[np.float32] = np.asarray(products.sum(1)).ravel().astype(np.float32)
         return diagonal
 
     def _divisors(self, customers: Rows) -> Floats:
@@ -190,16 +203,14 @@ class NeighbourTerms:
         return divisors
 
 
-def _largest(values: Floats, k: int) -> Rows:
-    """Find the columns of the k largest values of each row, of equal ones the first: (rows, k).
+def largest(values: Floats, k: int) -> Rows:
+    """Find the places of the k largest values, of equal ones the first: int64 (k,), ascending.
 
     Args:
-        values: float32 (rows, columns).
-        k: from 1 to the number of columns.
+        values: float32 (n,).
+        k: from 1 to n.
     """
-    least = np.partition(values, -k, axis=1)[:, [-k]]  # (rows, 1)
-    above, equal = values > least, values == least
-    room = k - above.sum(1, keepdims=True)  # (rows, 1)
-    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    columns: Rows = np.nonzero(chosen)[1].reshape(len(values), k)
-    return columns
+    least = np.partition(values, -k)[-k]
+    above = np.flatnonzero(values > least)
+    equal = np.flatnonzero(values == least)[: k - len(above)]
+    return np.union1d(above, equal)

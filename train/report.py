@@ -30,11 +30,7 @@ class ConsoleReporter:
 
     def step(self, epoch: int, done: int, steps: int) -> None:
         """Draw the bar again, on a terminal."""
-        if not self._terminal:
-            return
-        filled = 30 * done // steps
-        bar = "█" * filled + "·" * (30 - filled)
-        click.echo(f"\repoch {epoch}/{self._epochs}  {bar}  {done}/{steps}", nl=False, err=True)
+        self._bar(f"epoch {epoch}/{self._epochs}  ", done, steps)
 
     def epoch(self, log: EpochLog) -> None:
         """Print one line over the bar."""
@@ -51,13 +47,25 @@ class ConsoleReporter:
         """Print a plain line."""
         click.echo(text, err=True)
 
+    def share(self, done: int, of: int) -> None:
+        """Draw a bar below the line, on a terminal, and take it away when all is done."""
+        self._bar("", done, of)
+        if self._terminal and done == of:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _bar(self, text: str, done: int, of: int) -> None:
+        if self._terminal:
+            filled = 30 * done // of
+            bar = "█" * filled + "·" * (30 - filled)
+            click.echo(f"\r{text}{bar}  {done}/{of}", nl=False, err=True)
+
 
 class ComparisonReporter:
     """What a comparison is at: one line on a terminal, else a line for each unit, on stderr."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._line = ""
+        self._line = self._stage = ""
 
     def unit(self, phase: str, number: int, units: int, what: str) -> None:
         """Say which unit of how many of a phase is being worked on."""
@@ -82,8 +90,14 @@ class ComparisonReporter:
 
     def stage(self, text: str) -> None:
         """Say what follows the training, on a terminal."""
+        self._stage = text
         if self._terminal:
             self._draw(f"{self._line}, {text}")
+
+    def share(self, done: int, of: int) -> None:
+        """Say how much of it is done, on a terminal."""
+        if self._terminal:
+            self._draw(f"{self._line}, {self._stage}, {done}/{of}")
 
     def clear(self) -> None:
         """Take the line away, on a terminal."""
@@ -233,6 +247,7 @@ def comparison_text(comparison: Comparison) -> str:
     title = (
         f"Purchases new to the customer in the channel{_whom(comparison)}, top {k}; "
         f"seeds: {comparison.seeds}, test windows: {comparison.windows}"
+        + ("; trained again on the validation days" if comparison.refit else "")
     )
     reading = (
         f"An interval wholly above 0 means that {ours} is ahead by more than the luck of which "

@@ -174,13 +174,14 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
     return Run(folder, config, prepared, model, blended)
 
 
-def refit_config(run: Path, data: str, fingerprint: str) -> RunConfig:
+def refit_config(run: Path, data: str, fingerprint: str, *, test_days: int = 0) -> RunConfig:
     """Ask for a run on all days, for as many epochs and with the blend that a run found best.
 
     Args:
         run: a finished run that had a validation period.
         data: the dataset to train on: the same, or a newer one.
         fingerprint: its.
+        test_days: last days that are kept for measuring all the same.
 
     Raises:
         RunError: the run is not finished, or chose nothing.
@@ -196,7 +197,7 @@ def refit_config(run: Path, data: str, fingerprint: str) -> RunConfig:
     return RunConfig(
         data,
         fingerprint,
-        replace(config.split, valid_days=0, test_days=0, held_out=0.0),
+        replace(config.split, valid_days=0, test_days=test_days, held_out=0.0),
         config.model,
         replace(config.training, epochs=state["epoch"]),
         blend,

@@ -113,6 +113,10 @@ class _TrackingReporter:
         """Pass it on."""
         self._reporter.stage(text)
 
+    def share(self, done: int, of: int) -> None:
+        """Pass it on."""
+        self._reporter.share(done, of)
+
     def each(self, act: Callable[[Tracker], None]) -> None:
         """Do something with each tracker, and warn of the first failure of each."""
         for tracker in self._trackers:

@@ -422,6 +422,10 @@ class _TrialReporter:
         """Pass it on."""
         self._reporter.stage(text)
 
+    def share(self, done: int, of: int) -> None:
+        """Pass it on."""
+        self._reporter.share(done, of)
+
 
 def parameters_text(parameters: Parameters) -> str:
     """Arrange settings on one line."""

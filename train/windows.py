@@ -66,7 +66,12 @@ def ground(data: PreparedData, *, whole: bool) -> Ground:
 
 
 def survey(
-    dataset: Dataset, split: SplitConfig, rolling: int, *, whole: bool = False
+    dataset: Dataset,
+    split: SplitConfig,
+    rolling: int,
+    *,
+    whole: bool = False,
+    refit: bool = False,
 ) -> tuple[list[Window], list[str]]:
     """Find out what can be measured in which window.
 
@@ -75,6 +80,7 @@ def survey(
         split: as asked for.
         rolling: how many windows.
         whole: whether everybody is measured.
+        refit: whether what is measured has learned from the validation days as well.
 
     Returns:
         The windows that can be trained on, newest first, and what is left out and why.
@@ -88,11 +94,17 @@ def survey(
             notes.append(f"window {number} is left out: {error}")
             continue
         on, channels = ground(data, whole=whole), []
+        tested = on
+        if refit:
+            tested = ground(prepare(part, replace(part_split, valid_days=0)), whole=whole)
         for channel, name in enumerate(CHANNELS):
             without = [
                 period
-                for period, later in (("validation", on.valid), ("test", on.test))
-                if not len(on.targets(later, channel).customers)
+                for period, targets in (
+                    ("validation", on.targets(on.valid, channel)),
+                    ("test", tested.targets(tested.test, channel)),
+                )
+                if not len(targets.customers)
             ]
             if not without:
                 channels.append(channel)

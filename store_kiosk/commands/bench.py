@@ -92,3 +92,8 @@ def bench(
         echo_json(document)
     else:
         click.echo(bench_text(document))
+    if not document["exact"]:
+        raise click.ClickException(
+            "the engine did not find what the graph ranks first; please report it, with the output "
+            "of the same command and --json"
+        )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from c2rec.runtime.records import Channel
 
 _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
+_LIST_LENGTH = 100_000_000
+"""Letters in such a file at most: 5,000,000 ids of 19 are fewer."""
 
 
 @click.command()
@@ -92,14 +94,19 @@ def recommend(
 def _ids(path: Path) -> list[str]:
     """Read a file with an id in each line."""
     try:
-        ids = path.read_text("utf-8-sig").split("\n")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_LIST_LENGTH + 1)
     except OSError as error:
         raise click.ClickException(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise click.ClickException(
             f"{path}: byte {error.start} is no UTF-8; allowed: one item id in a line"
         ) from error
-    ids = [each.removesuffix("\r") for each in ids]
+    if len(text) > _LIST_LENGTH:
+        raise click.ClickException(
+            f"{path}: holds more than {_LIST_LENGTH:,} letters; allowed: one item id in a line"
+        )
+    ids = [each.removesuffix("\r") for each in text.split("\n")]
     ids = [each for each in ids if each]
     if not ids:
         raise click.ClickException(f"{path}: holds no id; allowed: one item id in a line")

@@ -48,7 +48,7 @@ class Server:
             content = (self.folder / path).read_bytes()
             reply = Reply(200, content)
         except OSError:
-            reply = Reply(404, b"")
+            content, reply = b"", Reply(404, b"")
         if reply.status == 200 and first:
             reply = Reply(206, reply.content[first:])
             reply.headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"

@@ -64,6 +64,12 @@ from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConf
     help="Measure everybody and the whole catalogue, new customers and new items included; can "
     "be measured into the same folder.",
 )
+@click.option(
+    "--refit/--no-refit",
+    default=True,
+    help="Train everything again on the validation days too, with what they chose, before it is "
+    "measured, as what is published is (the default); both can be measured into one folder.",
+)
 @THREADS
 @click.option("--restart", is_flag=True, help="Throw away what the folder holds and begin anew.")
 @HTML
@@ -80,6 +86,7 @@ def compare(
     models: tuple[str, ...],
     ablations: bool,
     whole: bool,
+    refit: bool,
     threads: int,
     restart: bool,
     html: Path | None,
@@ -88,9 +95,9 @@ def compare(
     """Measure C2Rec against tuned baselines, over seeds and test windows.
 
     The settings of each baseline are chosen per channel in the validation days of the oldest
-    window. Uplifts come with 95 % intervals over customers. Stopped with Ctrl-C or killed, the
-    same command goes on where it was; with more --seeds, --rolling or --model it adds to what the
-    folder holds.
+    window; then all are trained again, on those days too. Uplifts come with 95 % intervals over
+    customers. Stopped with Ctrl-C or killed, the same command goes on where it was; with more
+    --seeds, --rolling or --model it adds to what the folder holds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in fit
     from c2rec.train import loop
@@ -136,6 +143,7 @@ def compare(
             restart=restart,
             reporter=reporter,
             whole=whole,
+            refit=refit,
         )
     except DataError as error:
         raise DataError(f"{data}: {error}") from error

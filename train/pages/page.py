@@ -1,6 +1,7 @@
 """From templates to a file."""
 
 import platform
+import re
 import shlex
 import sys
 from importlib.metadata import version
@@ -23,13 +24,18 @@ _LIBRARIES = (
 )
 
 
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that turn the direction of text: in a name they make it look like another."""
+
+
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Fill a template in and write the page, whole or not at all.
 
     Args:
         path: of the file, which is replaced.
         template: name of one in ``train/templates``.
-        content: what the template shows; every string in it is escaped.
+        content: what the template shows; every string in it is escaped, and what turns
+            the direction of text is written out as its number.
     """
     environment = Environment(
         loader=PackageLoader("c2rec.train"),
@@ -41,6 +47,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     page = environment.get_template(template).render(
         versions=versions(), command=command(), **content
     )
+    page = _TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", page)
     write_bytes(path, page.encode("utf-8", errors="backslashreplace"))
 
 

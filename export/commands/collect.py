@@ -1,0 +1,111 @@
+"""The command that makes training data of what kiosks sent."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath
+
+if TYPE_CHECKING:
+    from c2rec.export.collect import Collection
+
+
+@click.command()
+@click.argument("inbox", type=NonEmptyPath())
+@click.argument("out", type=FOLDER)
+@click.option("--keys", type=FOLDER, required=True, help="Head office's keys.")
+@click.option(
+    "--items",
+    type=FILE,
+    help="A table with item_id; purchases of other items are held back.",
+)
+@click.option(
+    "--customers",
+    type=FILE,
+    help="A table with customer_id; pseudonyms of these customers become their ids again.",
+)
+@click.option(
+    "--max-per-hour",
+    type=click.IntRange(1),
+    default=5_000,
+    show_default=True,
+    help="Units that one kiosk can sell in an hour; all of an hour with more is held back.",
+)
+@JSON
+def collect(
+    inbox: str,
+    out: Path,
+    *,
+    keys: Path,
+    items: Path | None,
+    customers: Path | None,
+    max_per_hour: int,
+    as_json: bool,
+) -> None:
+    """Read what kiosks sent to INBOX, a folder or bucket, and write training data into OUT.
+
+    Only what is new since the last run is read. OUT/transactions.parquet is what c2rec-train reads;
+    OUT/impressions.parquet tells what was shown, tapped and bought. What can't be so is held back,
+    and told with what to do about it.
+    """
+    from c2rec.export.collect import collect as collect_events
+    from c2rec.export.collect import read_customers, read_items
+    from c2rec.export.keys import Keys
+    from c2rec.export.storage import open_storage
+
+    head_office, progress = Keys(keys), _progress()
+    known = None if customers is None else read_customers(customers, head_office.customer_key)
+    try:
+        found = collect_events(
+            open_storage(inbox),
+            out,
+            head_office,
+            items=None if items is None else read_items(items),
+            customers=known,
+            max_per_hour=max_per_hour,
+            report=progress,
+        )
+    finally:
+        progress("")
+    if as_json:
+        click.echo(json.dumps(_document(found)))
+        return
+    click.echo("\n".join(_lines(found, out)))
+
+
+def _document(found: "Collection") -> dict[str, Any]:
+    document = {"schema": 1, **asdict(found)}
+    for doubt, told in zip(found.doubts, document["doubts"], strict=True):
+        told["line"] = doubt.line
+    return document
+
+
+def _lines(found: "Collection", out: Path) -> list[str]:
+    from c2rec.runtime.events import KINDS
+
+    known = f"{found.repeated} known already, {found.refused} files refused"
+    lines = [f"{found.files} batches read, {found.events} new events, {known}"]
+    for kiosk in found.kiosks:
+        counts = ", ".join(f"{kiosk[kind]} {kind}" for kind in KINDS if kiosk[kind])
+        lines.append(f"  {kiosk['store']}/{kiosk['device']}: {counts}")
+    if (written := found.written) is not None:
+        held = sum(written.held.values())
+        lines.append(
+            f"{out}: {written.transactions} purchases of customers, {written.anonymous} of nobody "
+            f"known, {held} held back, {written.impressions} rows of impressions"
+        )
+        if written.mended:
+            lines.append(f"The times of {written.mended} events were put right")
+    return [*lines, *(f"! {doubt.line}" for doubt in found.doubts)]
+
+
+def _progress() -> Callable[[str], None]:
+    """Show what is being done on one line of a terminal; nowhere else."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lambda _: None
+    return lambda stage: click.echo(f"\r\x1b[K{stage}", nl=False, err=True)

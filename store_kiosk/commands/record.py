@@ -1,0 +1,135 @@
+"""The command that records an event."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from c2rec.runtime.errors import IdentityError
+from c2rec.runtime.events import KINDS
+from c2rec.runtime.records import CHANNELS, TIERS
+from c2rec.store_kiosk.commands.options import JSON, echo_json
+
+if TYPE_CHECKING:
+    from c2rec.runtime.events import Kind
+    from c2rec.runtime.identity import Identity
+    from c2rec.runtime.records import Channel, Tier
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("items", metavar="ITEM…", nargs=-1, required=True)
+@click.option("--customer", help="Id of the customer; what is kept and sent is a pseudonym.")
+@click.option(
+    "--quantity",
+    type=int,
+    multiple=True,
+    help="How many were bought; once for all items, or once for each in their order.",
+)
+@click.option(
+    "--price",
+    type=float,
+    multiple=True,
+    help="Price of one; once for all items, or once for each in their order.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    default="offline",
+    show_default=True,
+    help="Where the customer is.",
+)
+@click.option("--session", help="Name of the visit, the same for what was shown and bought in it.")
+@click.option("--release", help="Release that answered.")
+@click.option("--tier", type=click.Choice(TIERS), help="Tier that answered.")
+@click.option("--path", "answered", help="Path that answered, as recommend --json tells it.")
+@click.option("--arm", help="Arm of an experiment.")
+@JSON
+@click.pass_obj
+def record(
+    home: Path,
+    kind: "Kind",
+    items: tuple[str, ...],
+    *,
+    customer: str | None,
+    quantity: tuple[int, ...],
+    price: tuple[float, ...],
+    channel: "Channel",
+    session: str | None,
+    release: str | None,
+    tier: "Tier | None",
+    answered: str | None,
+    arm: str | None,
+    as_json: bool,
+) -> None:
+    """Record that each ITEM was shown, tapped, bought or dismissed; print the event's id.
+
+    It is on disk when the id is printed, and goes to head office with the next sync, or with
+    queue --send.
+    """
+    from c2rec.runtime.events import Event, EventItem
+    from c2rec.runtime.identity import pseudonym
+    from c2rec.runtime.outbox import Outbox
+
+    identity = enrolled(home)
+    unsaid = (1,) if kind == "bought" else ()
+    quantities = _each("--quantity", quantity or unsaid, len(items))
+    prices = _each("--price", price, len(items))
+    event = Event(
+        kind=kind,
+        items=tuple(
+            EventItem(
+                item=item,
+                position=None if kind == "bought" else position,
+                quantity=quantities[position - 1],
+                price=prices[position - 1],
+            )
+            for position, item in enumerate(items, start=1)
+        ),
+        channel=channel,
+        customer=None if customer is None else pseudonym(identity.customer_key, customer).hex(),
+        session=session,
+        release=release,
+        tier=tier,
+        path=answered,
+        arm=arm,
+    )
+    outbox = Outbox(home, identity)
+    try:
+        event_id = outbox.record(event)
+    finally:
+        outbox.close()
+    if as_json:
+        echo_json({"schema": 1, "event_id": event_id})
+    else:
+        click.echo(event_id)
+
+
+def enrolled(home: Path) -> "Identity":
+    """Read who this kiosk is.
+
+    Raises:
+        IdentityError: it was never enrolled.
+    """
+    from c2rec.runtime.identity import find_identity
+
+    identity = find_identity(home)
+    if identity is None:
+        raise IdentityError(
+            f"{home} is not enrolled, and an event needs to know its store; "
+            f"enrol it: c2rec-kiosk --home {home} enrol"
+        )
+    return identity
+
+
+def _each(option: str, values: Sequence[T], items: int) -> list[T | None]:
+    """Spread what was given for all items, or for each, over the items."""
+    if len(values) not in (0, 1, items):
+        raise click.UsageError(
+            f"{option} was given {len(values)} times for {items} items; "
+            "give it once for all, or once for each"
+        )
+    return [*values] * (items if len(values) == 1 else 1) or [None] * items
