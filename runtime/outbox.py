@@ -11,7 +11,6 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -25,6 +24,8 @@ from c2rec.runtime.outbox_file import DamageError, OutboxFile, is_damage, transa
 from c2rec.runtime.outbox_rows import (
     ROW_OVERHEAD,
     SIZE,
+    Delivery,
+    Erased,
     Frozen,
     begin_epoch,
     count,
@@ -38,32 +39,6 @@ from c2rec.runtime.outbox_rows import (
 QUOTA = 64 << 20
 """Bytes of events that may wait: some 200,000."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How sending goes; times in seconds since 1970."""
-
-    failures: int
-    """Failed attempts since the last success."""
-    not_before: float
-    """When to try again."""
-    error: str | None
-    """How the last attempt failed, if it did."""
-    sent_at: float | None
-    """When a batch arrived last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What erasing customers did."""
-
-    events: int
-    """Events that lost their customer; they are still sent."""
-    batches: int
-    """Frozen batches that were made anew."""
-    set_aside: int
-    """Damaged files set aside earlier that were deleted."""
 
 
 class Outbox:

@@ -47,6 +47,32 @@ class State:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How sending goes; times in seconds since 1970."""
+
+    failures: int
+    """Failed attempts since the last success."""
+    not_before: float
+    """When to try again."""
+    error: str | None
+    """How the last attempt failed, if it did."""
+    sent_at: float | None
+    """When a batch arrived last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What erasing customers did."""
+
+    events: int
+    """Events that lost their customer; they are still sent."""
+    batches: int
+    """Frozen batches that were made anew."""
+    set_aside: int
+    """Damaged files set aside earlier that were deleted."""
+
+
 def read_state(db: sqlite3.Connection) -> State:
     """Read where the outbox stands.
 

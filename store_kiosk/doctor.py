@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from c2rec.runtime.clock import clock_trouble, reference_time
 from c2rec.runtime.errors import C2RecError, HomeError
 from c2rec.runtime.identity import find_identity, identity_path
+from c2rec.runtime.outbox_file import has_wal_bug
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import State, find_floors, find_state, read_tables
 from c2rec.runtime.whole import whole_cache
@@ -155,17 +156,10 @@ def _clock(home: Path) -> _Found:
 
 def _sqlite(home: Path) -> _Found:
     text = f"SQLite {sqlite3.sqlite_version}"
-    if has_wal_bug(sqlite3.sqlite_version_info):
+    if has_wal_bug():
         # state.db and releases have no write-ahead log; events.db has a lock that prevents it
         text += ": it has the WAL-reset bug, which can't come about here"
     yield "ok", text, None
-
-
-def has_wal_bug(version: tuple[int, ...]) -> bool:
-    """Whether a version of SQLite may corrupt a file in WAL mode: https://sqlite.org/wal.html."""
-    if version >= (3, 51, 3) or version < (3, 7, 0):
-        return False
-    return not ((3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45))
 
 
 def _release(home: Path) -> _Found:
@@ -262,7 +256,7 @@ def _outbox(home: Path) -> _Found:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         (waiting,) = db.execute("SELECT count(*) FROM events").fetchone()
     if waiting > _BACKLOG:
-        yield "warning", f"{waiting:,} events wait to be sent", "c2rec-kiosk push"
+        yield "warning", f"{waiting:,} events wait to be sent", "c2rec-kiosk queue --send"
     else:
         yield "ok", f"{waiting:,} events wait to be sent", None
 

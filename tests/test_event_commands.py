@@ -71,8 +71,14 @@ def test_from_the_store_to_training_data(home: Path, office: Office) -> None:
     assert seen.select("item_id", "position", "session").rows() == [("A", 1, "s1"), ("B", 2, "s1")]
     result = CliRunner().invoke(export_cli, [*arguments, "--json"])
     document = json.loads(result.output)
-    assert (document["schema"], document["files"], document["doubts"]) == (1, 0, [])
+    assert (document["schema"], document["files"], document["refused_now"]) == (1, 0, 0)
+    groups = ("gaps", "clones", "refused", "doubts")
+    assert [document[group] for group in groups] == [[], [], [], []]
     assert document["written"]["transactions"] == 2
+    (office.inbox / "events" / "noise").write_bytes(b"noise")
+    document = json.loads(CliRunner().invoke(export_cli, [*arguments, "--json"]).output)
+    assert document["refused_now"] == 1
+    assert document["refused"][0]["line"].startswith("refused: events/noise: it is no batch")
 
 
 def test_no_id_of_a_customer_leaves_the_kiosk(home: Path, office: Office) -> None:

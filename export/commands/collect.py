@@ -14,6 +14,10 @@ from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath
 if TYPE_CHECKING:
     from c2rec.export.collect import Collection
 
+_GROUPS = {"gap": "gaps", "clone": "clones", "refused": "refused"}
+_OTHER = "doubts"
+"""Names in the JSON document of what has to be looked into: by kind, and all other kinds."""
+
 
 @click.command()
 @click.argument("inbox", type=NonEmptyPath())
@@ -79,10 +83,13 @@ def collect(
 
 
 def _document(found: "Collection") -> dict[str, Any]:
-    document = {"schema": 1, **asdict(found)}
-    for doubt, told in zip(found.doubts, document["doubts"], strict=True):
-        told["line"] = doubt.line
-    return document
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in (*_GROUPS.values(), _OTHER)}
+    for doubt in found.doubts:
+        groups[_GROUPS.get(doubt.kind, _OTHER)].append(asdict(doubt) | {"line": doubt.line})
+    told = asdict(found)
+    del told["doubts"]
+    told["refused_now"] = told.pop("refused")
+    return {"schema": 1, **told, **groups}
 
 
 def _lines(found: "Collection", out: Path) -> list[str]:
