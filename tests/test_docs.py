@@ -77,7 +77,6 @@ def run_block(language: str, text: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.xfail(reason="fails since the rooms were joined; to be mended first")
 def test_the_blocks_of_the_readme_run_in_order(workplace: Path) -> None:
     """All but the two make commands and their output, which CI runs as they stand."""
     ran = 0
@@ -96,7 +95,6 @@ def test_ci_runs_the_make_commands_of_the_readme() -> None:
     assert set(targets) <= set(ci)
 
 
-@pytest.mark.xfail(reason="fails since the rooms were joined; to be mended first")
 def test_the_output_shown_is_what_the_demo_prints(workplace: Path) -> None:
     """The command shown is one of the demo's, and its first line of output is still so."""
     shown = next(text for language, text in BLOCKS if language == "text").splitlines()
