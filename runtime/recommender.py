@@ -143,6 +143,21 @@ class Recommender:
         return recommender
 
     @classmethod
+    def to_measure(cls, home: Path) -> "Recommender":
+        """Open the active release as it is, for a benchmark.
+
+        Customers are asked for by the ids that the release itself has, which are pseudonyms where
+        it came by sync. Nothing is counted, and nothing is written.
+
+        Raises:
+            NotInstalledError, HomeError: as of ``open``.
+        """
+        recommender = cls(Cache(generation_path(home, read_state(home).active.name)))
+        recommender._customer_key = None
+        recommender.warnings.clear()
+        return recommender
+
+    @classmethod
     def _instead(
         cls,
         home: Path,

@@ -174,7 +174,6 @@ def test_a_share_that_is_not_mounted_is_the_network(fresh: Place) -> None:
     fresh.safe()
 
 
-@pytest.mark.xfail(reason="fails since the rooms were joined; to be mended first")
 def test_a_missing_blob_is_told_and_taken_later(fresh: Place) -> None:
     """Fault 19."""
     blob = fresh.head.release(2).files["items.safetensors"][-1]
