@@ -113,6 +113,7 @@ def main() -> None:
         publish(bundle, place / "repo", keys, visitors=False)
         write_kit(keys, "S1", "K1", place / "kit")
         builds, plains, events = [], [], []
+        path, held = place, 0
         for run in range(options.runs):
             home = place / f"home-{run}"
             enrol(home, place / "kit", Settings(repository=str(place / "repo")))
