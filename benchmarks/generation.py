@@ -113,6 +113,7 @@ def main() -> None:
         publish(bundle, place / "repo", keys, visitors=False)
         write_kit(keys, "S1", "K1", place / "kit")
         builds, plains, events = [], [], []
+        path, held = place, 0
         for run in range(options.runs):
             home = place / f"home-{run}"
             enrol(home, place / "kit", Settings(repository=str(place / "repo")))
@@ -138,7 +139,11 @@ def main() -> None:
         print(f"build and flip    {build:.2f} s")
         print(f"plain transaction {plain:.2f} s; ratio {build / plain:.2f}, limit {LIMIT}")
         longest = max(events)
-        print(f"{len(events)} events meanwhile, the slowest {longest * 1000:.0f} ms")
+        usual = sorted(events)[int(0.99 * len(events))]
+        print(
+            f"{len(events)} events meanwhile, 99 of 100 within {usual * 1000:.0f} ms, "
+            f"the slowest {longest * 1000:.0f} ms"
+        )
         if build > LIMIT * plain or longest > LONGEST_EVENT:
             raise SystemExit("a limit is exceeded")
 

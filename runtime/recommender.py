@@ -108,7 +108,6 @@ class Recommender:
         home: Path,
         *,
         thorough: bool = False,
-        measuring: bool = False,
         visitors: bool | None = None,
     ) -> "Recommender":
         """Open the active release of a home or, where it is damaged, the previous one.
@@ -121,22 +120,12 @@ class Recommender:
                 serve; else what was found whole before, and has not been written to, is believed.
             visitors: look a customer whom the release doesn't know up in the repository, see
                 ``visit.py``; None: as the kiosk's settings say.
-            measuring: nothing is written, starts and answers count for no trial, and customers are
-                named as the release's cache names them.
 
         Raises:
             NotInstalledError: no release has been installed.
             HomeError: neither release can be read.
         """
         watch = Watch(home)  # before the state is read, so that no change is missed
-        if measuring:
-            state = read_state(home)
-            try:
-                recommender = cls._of(home, state.active, None, thorough=thorough)
-            except HomeError as error:
-                return cls._instead(home, state, None, error, thorough=thorough)
-            recommender._customer_key, recommender.warnings = None, []
-            return recommender
         state, warning = begin(home)
         identity, trouble = _identity(home)
         try:
@@ -155,6 +144,21 @@ class Recommender:
         recommender._home, recommender._watch = home, watch
         recommender._open_online(home)
         recommender._open_visitors(home, identity, visitors)
+        return recommender
+
+    @classmethod
+    def to_measure(cls, home: Path) -> "Recommender":
+        """Open the active release as it is, for a benchmark.
+
+        Customers are asked for by the ids that the release itself has, which are pseudonyms where
+        it came by sync. Nothing is counted, and nothing is written.
+
+        Raises:
+            NotInstalledError, HomeError: as of ``open``.
+        """
+        recommender = cls(Cache(generation_path(home, read_state(home).active.name)))
+        recommender._customer_key = None
+        recommender.warnings.clear()
         return recommender
 
     @classmethod

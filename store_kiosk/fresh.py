@@ -19,7 +19,7 @@ import json, sys, time
 from pathlib import Path
 from c2rec.runtime.recommender import Recommender
 home, customers, k = json.load(sys.stdin)
-recommender = Recommender.open(Path(home), measuring=True)
+recommender = Recommender.to_measure(Path(home))
 answer = recommender.recommend(customers[0], k=k)
 answered = time.monotonic()
 for customer in customers[1:]:

@@ -81,7 +81,7 @@ def test_ctrl_c_ends_it_quietly(home: Path) -> None:
         "import signal, c2rec.runtime.recommender as r\n"
         # where the tests run in the background, SIGINT is ignored from the start
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "r.Recommender.open = lambda home: signal.raise_signal(signal.SIGINT)\n"
+        "r.Recommender.open = lambda home, **_: signal.raise_signal(signal.SIGINT)\n"
         "from c2rec.store_kiosk.cli import main\n"
         "main()\n"
     )

@@ -228,7 +228,7 @@ def test_what_cannot_be_read_is_one_clear_line(head: Head, what: str, message: s
 
 
 def test_no_secret_is_ever_printed(head: Head) -> None:
-    made = make_release(head.folder / "next", name="next", seed=2, stores=[["S1"]] * 30)
+    made = make_release(head.folder / "next", name="next", seed=2, stores=[["S"]] * 30)
     (head.keys.folder / "stores.key").write_text("not hex, but secret")
     where = ["--keys", head.keys.folder]
     outputs = [
