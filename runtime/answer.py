@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from c2rec.runtime.reasons import Reason
 from c2rec.runtime.records import AnswerPath, Channel, Tier
 
 
@@ -28,7 +29,7 @@ class RecommendedItem:
     """What the item is ranked by. On the path offline the model's score in the tiers personal and
     basket, units sold in store-popular, each counting less with its age, else 0; on the path
     blend log-odds, on rank-fusion the sum of reciprocal places (``online.py``)."""
-    reason: str
+    reason: Reason
     attention: Attention
 
 

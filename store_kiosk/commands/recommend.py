@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.records import CHANNELS, LANGUAGES
 from c2rec.store_kiosk.commands.options import JSON, echo_json
 from c2rec.store_kiosk.render import answer_document, answer_text, plain
 
 if TYPE_CHECKING:
-    from c2rec.runtime.records import Channel
+    from c2rec.runtime.records import Channel, Language
 
 _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LIST_LENGTH = 100_000_000
@@ -43,6 +43,13 @@ _LIST_LENGTH = 100_000_000
     type=_LIST,
     help="A file with the ids of items that may not be shown, one in a line.",
 )
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    default="en",
+    show_default=True,
+    help="Language of the reasons.",
+)
 @JSON
 @click.pass_obj
 def recommend(
@@ -54,6 +61,7 @@ def recommend(
     channel: "Channel",
     only: Path | None,
     without: Path | None,
+    language: "Language",
     as_json: bool,
 ) -> None:
     """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
@@ -80,9 +88,9 @@ def recommend(
     finally:
         recommender.close()
     if as_json:
-        echo_json(answer_document(answer))
+        echo_json(answer_document(answer, language))
     else:
-        click.echo(answer_text(answer, data_to))
+        click.echo(answer_text(answer, data_to, language))
 
 
 def _ids(path: Path) -> list[str]:
