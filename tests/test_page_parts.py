@@ -1,9 +1,11 @@
 """What the page's server is made of: shelf, sessions, pictures, token, desk."""
 
+import asyncio
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -11,9 +13,11 @@ from c2rec.runtime.errors import DataError, NotInstalledError, RequestError
 from c2rec.runtime.install import install
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
+from c2rec.store_kiosk.problems import RefusedError
 from c2rec.store_kiosk.sessions import MOST, Sessions
 from c2rec.store_kiosk.shelf import Offer, read_shelf
 from c2rec.store_kiosk.tokens import find_token
+from c2rec.store_kiosk.worker import Worker
 from tests.kiosk_page import CARD, make_home, name_of, write_picture, write_shelf
 from tests.release import make_release
 
@@ -136,6 +140,32 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
         find_token(path)
     with pytest.raises(RequestError, match="can't be written: No such file"):
         find_token(tmp_path / "no" / "folder")
+
+
+# --- the queue
+
+
+def test_the_queue_has_an_end_and_an_order() -> None:
+    async def fill() -> list[int]:
+        worker, going = Worker(3), Event()
+        done: list[int] = []
+
+        def wait(number: int) -> None:
+            assert going.wait(20)
+            done.append(number)
+
+        waiting = [asyncio.create_task(worker.run(wait, number)) for number in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError) as refused:
+            await worker.run(wait, 3)
+        assert refused.value.code == "busy"
+        going.set()
+        await asyncio.gather(*waiting)
+        await worker.run(done.append, 4)  # there is room again
+        worker.close()
+        return done
+
+    assert asyncio.run(fill()) == [0, 1, 2, 4]
 
 
 # --- the desk

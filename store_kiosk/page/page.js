@@ -209,8 +209,12 @@ function wipe(said) {
 // --- time
 
 function active() {
+  $("idle").close();
+  alive();
+}
+
+function alive() {
   shopper.active = performance.now();
-  if ($("idle").open) $("idle").close();
   if (shopper.session !== null && shopper.active - shopper.told > TOUCH_MS) {
     shopper.told = shopper.active;
     attempt(() => post("extensions", {}));
@@ -299,8 +303,9 @@ function choose(choice) {
 // --- wiring
 
 listenForScans(scan, refuse);
-document.addEventListener("pointerdown", active, true);
-document.addEventListener("keydown", active, true);
+// In the warning, its buttons decide: were it closed at once, a press would hit what lies behind.
+document.addEventListener("pointerdown", (event) => (event.target.closest("#idle button") ? alive : active)(), true);
+document.addEventListener("keydown", (event) => (["Enter", " ", "Tab", "Escape"].includes(event.key) ? alive : active)(), true);
 $("by-hand").addEventListener("submit", (event) => {
   event.preventDefault();
   const code = $("code").value.trim();

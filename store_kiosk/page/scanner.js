@@ -1,7 +1,8 @@
-// A scanner that poses as a keyboard: a burst of keys, faster than fingers, ended by Enter.
+// A scanner that poses as a keyboard: a burst of keys, ended by Enter. Nobody types letters where
+// there is no field for them, so the burst may be a slow one.
 
 export const LONGEST = 128;
-const FASTEST_FINGERS_MS = 60; // between two keys of a burst there is less
+const LONGEST_PAUSE_MS = 500; // between two keys of a burst
 const SHORTEST = 3;
 
 // Calls scanned(code), or refused("unreadable" | "tooLong"), once for each burst.
@@ -19,7 +20,7 @@ export function listenForScans(scanned, refused) {
 
   document.addEventListener("keydown", (event) => {
     if (event.isComposing || event.target.matches("input")) return; // a person types there
-    if (event.timeStamp - last > FASTEST_FINGERS_MS) forget();
+    if (event.timeStamp - last > LONGEST_PAUSE_MS) forget();
     last = event.timeStamp;
     if (event.key === "Enter") {
       const burst = keys >= SHORTEST;
@@ -34,6 +35,8 @@ export function listenForScans(scanned, refused) {
     }
     if (["Shift", "CapsLock", "AltGraph", "NumLock"].includes(event.key)) return;
     const printable = event.key.length === 1 && !event.ctrlKey && !event.metaKey && isText(event.key);
+    const spelled = event.key.length === 1 && event.key !== " ";
+    if (keys === 0 && !spelled) return; // a person's Tab, Escape, space or arrow
     if (printable) {
       if (code.length <= LONGEST) code += event.key;
     } else {
