@@ -1,5 +1,6 @@
 """What a kiosk answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from c2rec.runtime.reasons import Reason
@@ -16,6 +17,17 @@ class Attention:
     shared: float
     offline: float
     online: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a release says of an item."""
+
+    item_id: str
+    name: str
+    """What to show a person; the item id where the release has no name."""
+    metadata: Mapping[str, str]
+    """Its further columns."""
 
 
 @dataclass(frozen=True, slots=True)

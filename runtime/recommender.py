@@ -31,7 +31,7 @@ from typing import get_args
 
 import numpy as np
 
-from c2rec.runtime.answer import Answer, Attention, RecommendedItem
+from c2rec.runtime.answer import Answer, Attention, Item, RecommendedItem
 from c2rec.runtime.asked import NO_ROWS, Asked, Shown
 from c2rec.runtime.because import Because
 from c2rec.runtime.cache import Cache, Customer
@@ -349,6 +349,18 @@ class Recommender:
     @cached_property
     def _because(self) -> Because:
         return Because(self._cache)
+
+    def item(self, item_id: str) -> Item | None:
+        """An item of the release, or None.
+
+        Raises:
+            HomeError: the release's cache is damaged.
+        """
+        row = self._cache.item_row(item_id)
+        if row is None:
+            return None
+        ((_, name),) = self._cache.item_names([row])
+        return Item(item_id, name, self._cache.item_metadata(row))
 
     def shown(self, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> Shown:
         """Prepare a filter, to be used for many requests: stock, an age limit, a category.

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import DataError
+from c2rec.runtime.errors import DataError, HomeError
 from c2rec.runtime.recommender import MAX_K, Recommender, Shown
 from c2rec.runtime.records import Channel
 from c2rec.runtime.state import Generation, read_state, state_path
@@ -72,8 +70,6 @@ class Freshness:
 
 class _Open(NamedTuple):
     recommender: Recommender
-    cache: Cache
-    """The same release, for its items."""
     active: Generation
     """What was active; where it is damaged, the release before it answers."""
 
@@ -108,7 +104,6 @@ class Desk:
         """Close the release."""
         if self._opened is not None:
             self._opened.recommender.close()
-            self._opened.cache.close()
             self._opened = None
 
     def freshness(self) -> Freshness:
@@ -137,12 +132,10 @@ class Desk:
 
     def product(self, item_id: str) -> Product | None:
         """An item of the release, with all that is known of it."""
-        cache = self._current().cache
-        row = cache.item_row(item_id)
-        if row is None:
+        item = self._current().recommender.item(item_id)
+        if item is None:
             return None
-        ((_, name),) = cache.item_names([row])
-        return Product(item_id, name, self.offer(item_id), cache.item_metadata(row))
+        return Product(item_id, item.name, self.offer(item_id), item.metadata)
 
     def offer(self, item_id: str) -> Offer:
         """What the store says of an item."""
@@ -192,24 +185,24 @@ class Desk:
         stamp = _stamp(state_path(self._home))
         if self._opened is not None and stamp == self._state_stamp:
             return self._opened
-        active = read_state(self._home).active
-        if self._opened is None or self._opened.active != active:
-            self._opened = self._open_instead(active)
+        try:
+            active = read_state(self._home).active
+            if self._opened is None or self._opened.active != active:
+                self._opened = self._open_instead(active)
+        except HomeError as error:
+            if self._opened is None:
+                raise
+            self._report(f"{error}; what was open answers on")
         self._state_stamp = stamp
         return self._opened
 
     def _open_instead(self, active: Generation) -> _Open:
         recommender = Recommender.open(self._home)
-        try:
-            cache = Cache(generation_path(self._home, recommender.manifest.release))
-        except BaseException:
-            recommender.close()
-            raise
         self.close()
         self._in_stock = None
         for warning in recommender.warnings:
             self._report(warning)
-        return _Open(recommender, cache, active)
+        return _Open(recommender, active)
 
     def _follow_shelf(self) -> None:
         if self._shelf_path is None or _stamp(self._shelf_path) == self._shelf_stamp:

@@ -274,3 +274,16 @@ def test_a_damaged_new_release_leaves_the_old_one_answering(tmp_path: Path) -> N
     assert product.name == name_of(4)
     assert len(warnings) == 1
     assert "answering from the previous release" in warnings[0]
+
+
+def test_a_home_that_is_spoiled_while_it_is_open_goes_on_answering(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    warnings: list[str] = []
+    desk = Desk(home, report=warnings.append)
+    before = desk.recommend(Asked(CARD), 3).items
+    (home / "state.db").write_bytes(b"no database" * 999)
+    for _ in range(2):
+        assert desk.recommend(Asked(CARD), 3).items == before
+    desk.close()
+    assert len(warnings) == 1
+    assert "what was open answers on" in warnings[0]

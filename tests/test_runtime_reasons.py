@@ -12,7 +12,7 @@ from c2rec.runtime.install import install
 from c2rec.runtime.reasons import BASKET, CATALOGUE, POPULAR, Reason
 from c2rec.runtime.reasons import ONLINE as ON_LIST
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.records import CHANNELS, LANGUAGES
+from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
 from tests.release import Array, make_release
 
 STORE, ONLINE = Reason("bought", ("offline",)), Reason("bought", ("online",))
@@ -145,6 +145,13 @@ def test_one_or_two_purchases_that_make_up_half_are_named(of_item_3: int, of_ite
         assert found == [Reason("bought", ("offline", "online"), ("Item 3", "Item 8"))] * 2
 
 
+def test_purchases_speak_as_their_component_does_even_where_the_gain_is_negative() -> None:
+    """The component is made of -1 times the sources."""
+    release = Items(item_embeddings=on_axis_0(i7=1), source_embeddings=on_axis_0(i0=-2, i8=1))
+    found = reasons_of(release, basis_of(MANY, [], like=(1, 0, 0)), alphas=(1, 0, 0))
+    assert found == [Reason("bought", ("offline",), ("Item 0",))] * 2
+
+
 @pytest.mark.parametrize(("sources", "spoken"), [((1.0, 3.0), "basket"), ((3.0, 1.0), "bought")])
 def test_the_basket_is_the_reason_where_it_adds_more_than_the_purchases(
     sources: tuple[float, float], spoken: str
@@ -252,8 +259,9 @@ def test_a_name_is_told_as_it_stands(language: str, words: str) -> None:
 
 def test_korean_needs_no_particle_that_hangs_on_a_name() -> None:
     """The noun after the names is ours: 상품과 is right whatever they end with."""
-    for name, where in product(("모자", "신발", "Hat", "No. 3"), ((), ("offline",), ("online",))):
-        words = Reason("bought", where, (name,)).words("ko")  # type: ignore[arg-type]
+    wheres: list[tuple[Channel, ...]] = [(), ("offline",), ("online",)]
+    for name, where in product(("모자", "신발", "Hat", "No. 3"), wheres):
+        words = Reason("bought", where, (name,)).words("ko")
         assert f"‘{name}’ 상품과" in words
 
 

@@ -282,6 +282,16 @@ def test_an_id_that_is_not_unicode_is_unknown(recommender: Recommender) -> None:
     assert answer.unknown_items == ("\udcff",)
 
 
+# --- items
+
+
+def test_an_item_is_told_with_its_further_columns(recommender: Recommender) -> None:
+    item = recommender.item("i000004")
+    assert item is not None
+    assert (item.item_id, item.name, item.metadata) == ("i000004", "Item 4", {"colour": "red"})
+    assert recommender.item("no such") is None
+
+
 # --- requests that can't be
 
 
