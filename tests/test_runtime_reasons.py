@@ -225,7 +225,7 @@ EVERY = [
     CATALOGUE,
     ON_LIST,
     *POPULAR.values(),
-    *(Reason("bought", where) for where in ((), ("offline",), ("online",), CHANNELS)),
+    *(Reason("bought", where) for where in ((), STORE.where, ONLINE.where, CHANNELS)),
 ]
 
 
