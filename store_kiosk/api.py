@@ -149,6 +149,10 @@ class Api:
 
         def answer() -> dict[str, Any]:
             found = self._desk.recommend(asked, k)
+            shown = tuple(item.item_id for item in found.items)
+            if shown != session.shown:  # else in another language
+                session.shown = shown
+                self._desk.shown(found, asked)
             basket = [self._desk.product(item_id) for item_id in session.basket]
             return {
                 **_head(found, language),
@@ -170,6 +174,7 @@ class Api:
             if product is None:
                 raise RefusedError("unknown-item")
             answer = self._desk.explain(asked, item_id)
+            self._desk.touched("tapped", asked, item_id)
             why: dict[str, Any] = {"score": None, "attention": None, "reason": None}
             for item in answer.items:
                 why = self._why(item, item.reason.words(language))
@@ -179,12 +184,15 @@ class Api:
         return _json(await self._worker.run(explain))
 
     async def _dismiss(self, request: Request) -> Response:
-        item_id = (await read_body(request, ("item_id",))).item_id()
-        session = self._session(request)
+        body = await read_body(request, ("item_id",))
+        item_id, session = body.item_id(), self._session(request)
         if item_id not in session.dismissed:
             if len(session.dismissed) >= DISMISSED:
                 raise RefusedError("bad-field", f"allowed: {DISMISSED} dismissed items")
             session.dismissed.append(item_id)
+            if item_id in session.shown:
+                asked = _asked(session, body)
+                await self._worker.run(self._desk.touched, "dismissed", asked, item_id)
         return Response(status_code=204)
 
     async def _remove(self, request: Request) -> Response:
@@ -262,6 +270,8 @@ def _head(answer: Answer, language: Language) -> dict[str, Any]:
         "channel": answer.channel,
         "language": language,
         "release": answer.release,
+        "path": answer.path,
+        "online_age_s": answer.online_age_s,
     }
 
 
@@ -273,6 +283,7 @@ def _asked(session: Session, body: Body) -> Asked:
         channel=body.choice("channel", CHANNELS[0], CHANNELS),
         only=body.ids("only"),
         without=body.ids("without") or (),
+        visit=session.visit,
     )
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
+from c2rec.runtime.asked import Shown
 from c2rec.runtime.errors import DataError, HomeError
-from c2rec.runtime.recommender import MAX_K, Recommender, Shown
+from c2rec.runtime.recommender import MAX_K, Recommender
 from c2rec.runtime.records import Channel
-from c2rec.runtime.state import Generation, read_state, state_path
+from c2rec.runtime.state import Generation, read_state
+from c2rec.runtime.watch import Watch
+from c2rec.store_kiosk.journal import Journal
 from c2rec.store_kiosk.shelf import Offer, Shelf, read_shelf
 
 Kind: TypeAlias = Literal["product", "card", "unknown"]
@@ -34,6 +37,8 @@ class Asked:
     """Ids of the items that may be shown; None for all."""
     without: Sequence[str] = ()
     """Ids of items that may not."""
+    visit: str = ""
+    """Which visit it is, for events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +100,19 @@ class Desk:
     ) -> None:
         self._home, self._cards, self._report = home, cards, report
         self._opened: _Open | None = None
-        self._state_stamp: _Stamp = None
+        self._watch = Watch(home)
+        self._told = 0
         self._shelf_path, self._shelf = shelf, Shelf()
         self._shelf_stamp: _Stamp = None
         self._in_stock: Shown | None = None
+        self._journal = Journal(home, report)
 
     def close(self) -> None:
-        """Close the release."""
+        """Close the release, and what events are kept in."""
+        self._journal.close()
+        self._close_release()
+
+    def _close_release(self) -> None:
         if self._opened is not None:
             self._opened.recommender.close()
             self._opened = None
@@ -166,6 +177,20 @@ class Desk:
             shown=recommender.shown(only=[item_id]),
         )
 
+    def shown(self, answer: Answer, asked: Asked) -> None:
+        """An answer goes to the page: keep that as an event."""
+        self._journal.shown(answer, asked.visit)
+
+    def touched(self, kind: Literal["tapped", "dismissed"], asked: Asked, item_id: str) -> None:
+        """A shopper looks at an item, or has no interest in it: keep that as an event."""
+        self._journal.touched(
+            kind,
+            item_id,
+            customer_id=asked.customer_id,
+            channel=asked.channel,
+            visit=asked.visit,
+        )
+
     def _knows(self, customer_id: str) -> bool:
         return self._current().recommender.recommend(customer_id, k=1).tier == "personal"
 
@@ -182,27 +207,29 @@ class Desk:
 
     def _current(self) -> _Open:
         self._follow_shelf()
-        stamp = _stamp(state_path(self._home))
-        if self._opened is not None and stamp == self._state_stamp:
-            return self._opened
-        try:
-            active = read_state(self._home).active
-            if self._opened is None or self._opened.active != active:
-                self._opened = self._open_instead(active)
-        except HomeError as error:
-            if self._opened is None:
-                raise
-            self._report(f"{error}; what was open answers on")
-        self._state_stamp = stamp
+        if self._watch.moved() or self._opened is None:
+            try:
+                active = read_state(self._home).active
+                if self._opened is None or _other(self._opened.active, active):
+                    self._opened = self._open_instead(active)
+            except HomeError as error:
+                if self._opened is None:
+                    raise
+                self._report(f"{error}; what was open answers on")
+        self._tell_news(self._opened.recommender)
         return self._opened
 
     def _open_instead(self, active: Generation) -> _Open:
-        recommender = Recommender.open(self._home)
-        self.close()
-        self._in_stock = None
-        for warning in recommender.warnings:
-            self._report(warning)
+        recommender = Recommender.open(self._home, thorough=True)
+        self._close_release()
+        self._in_stock, self._told = None, 0
         return _Open(recommender, active)
+
+    def _tell_news(self, recommender: Recommender) -> None:
+        """Tell the operator of what the recommender warned of since it was last asked."""
+        for warning in recommender.warnings[self._told :]:
+            self._report(warning)
+        self._told = len(recommender.warnings)
 
     def _follow_shelf(self) -> None:
         if self._shelf_path is None or _stamp(self._shelf_path) == self._shelf_stamp:
@@ -213,6 +240,11 @@ class Desk:
             self._in_stock = None
         except DataError as error:  # what was read before is better than nothing
             self._report(f"{error}; prices and stock are those read before")
+
+
+def _other(one: Generation, two: Generation) -> bool:
+    """Whether they are of two releases; the file of one may be written anew, under a new name."""
+    return (one.release, one.seq) != (two.release, two.seq)
 
 
 def _stamp(path: Path) -> _Stamp:

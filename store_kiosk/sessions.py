@@ -22,6 +22,10 @@ class Session:
     customer_id: str | None = None
     basket: list[str] = field(default_factory=list)
     dismissed: list[str] = field(default_factory=list)
+    shown: tuple[str, ...] = ()
+    """Ids of the items that the last answer had."""
+    visit: str = field(default_factory=lambda: secrets.token_hex(8))
+    """A name for events: it says nothing, and opens nothing."""
 
 
 class Sessions:

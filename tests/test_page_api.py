@@ -13,7 +13,10 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 
+from c2rec.runtime.batches import parse_batch
+from c2rec.runtime.identity import identity_path, pseudonym
 from c2rec.runtime.install import install
+from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.records import LANGUAGES
 from c2rec.store_kiosk.api import PAGE, Api, Settings
 from c2rec.store_kiosk.desk import Desk
@@ -30,6 +33,7 @@ from tests.kiosk_page import (
     write_picture,
     write_shelf,
 )
+from tests.kiosks import make_identity
 from tests.release import make_release
 
 SPEC: dict[str, Any] = json.loads((PAGE / "openapi.json").read_text())
@@ -211,7 +215,7 @@ def test_nothing_is_left_of_a_session_that_has_ended(served: Served) -> None:
         answer = served.ask("POST", f"{session}/{part}", body.get(part, {"item_id": "i000009"}))
         assert problem_of(answer, 404)["type"] == "urn:c2rec:problem:session-ended"
     gc.collect()
-    alive = [each for each in gc.get_objects() if isinstance(each, Session)]
+    alive = [each for each in gc.get_objects() if type(each) is Session]
     assert not [each for each in alive if "i000023" in each.basket]
     other = served.session()
     answer = served.json("POST", f"{other}/recommendations", {})
@@ -259,6 +263,54 @@ def test_a_refusal_repeats_nothing_that_was_sent(served: Served) -> None:
         answer = served.ask("POST", f"{session}/{part}", body)
         assert answer[0] in (404, 422)
         assert private not in str(problem_of(answer, answer[0]))
+
+
+# --- events
+
+
+def test_what_is_shown_tapped_and_dismissed_is_kept_for_head_office(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    identity = make_identity()
+    identity_path(home).write_text(identity.to_json())
+    with serve_page(home) as served:
+        session = served.session()
+        served.json("POST", f"{session}/scans", {"code": CARD})
+        items = served.json("POST", f"{session}/recommendations", {})["items"]
+        served.json("POST", f"{session}/recommendations", {"language": "ko"})  # the same, retold
+        served.json("POST", f"{session}/details", {"item_id": items[0]["item_id"]})
+        for _ in range(2):
+            served.json("POST", f"{session}/dismissals", {"item_id": items[1]["item_id"]})
+        served.json("POST", f"{session}/dismissals", {"item_id": "never shown"})
+        served.json("POST", f"{session}/recommendations", {})
+        served.json("DELETE", session)
+    outbox = Outbox(home, identity)
+    frozen = outbox.freeze()
+    outbox.close()
+    assert frozen is not None
+    events = [each.event for each in parse_batch(frozen.content, identity.device_key).records]
+    assert [event.kind for event in events] == ["shown", "tapped", "dismissed", "shown"]
+    assert [each.item for each in events[0].items] == [item["item_id"] for item in items]
+    assert [each.items[0].item for each in events[1:3]] == [i["item_id"] for i in items[:2]]
+    who = pseudonym(identity.customer_key, CARD).hex()
+    assert {event.customer for event in events} == {who}
+    (visit,) = {event.session for event in events}
+    assert visit
+    assert visit not in session
+    assert (events[0].tier, events[0].path, events[0].channel) == ("personal", "offline", "offline")
+    for path in home.rglob("events*"):
+        assert CARD.encode() not in path.read_bytes()
+
+
+def test_a_kiosk_that_can_t_keep_events_answers_all_the_same(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    identity_path(home).write_text("no identity")
+    with serve_page(home) as served:
+        session = served.session()
+        assert len(served.json("POST", f"{session}/recommendations", {})["items"]) == 6
+        item = {"item_id": "i000004"}
+        assert served.json("POST", f"{session}/details", item)["name"] == name_of(4)
+    warnings = [line for line in served.log if line.endswith("events are not kept")]
+    assert len(warnings) == 1
 
 
 # --- who may ask

@@ -11,6 +11,7 @@ import pytest
 
 from c2rec.runtime.errors import DataError, NotInstalledError, RequestError
 from c2rec.runtime.install import install
+from c2rec.runtime.state import copy_path, state_path
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError
@@ -281,7 +282,8 @@ def test_a_home_that_is_spoiled_while_it_is_open_goes_on_answering(tmp_path: Pat
     warnings: list[str] = []
     desk = Desk(home, report=warnings.append)
     before = desk.recommend(Asked(CARD), 3).items
-    (home / "state.db").write_bytes(b"no database" * 999)
+    for path in (state_path(home), copy_path(home)):
+        path.write_bytes(b"no database" * 999)
     for _ in range(2):
         assert desk.recommend(Asked(CARD), 3).items == before
     desk.close()
