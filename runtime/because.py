@@ -13,10 +13,11 @@ and whether one or two items make up at least half of it: these are named. What 
 speaks against the item, is never given as a reason.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,16 @@ class Basis:
     """Whether the components were encoded from these items; a table's are not."""
 
 
+class _Purchase(NamedTuple):
+    """What was bought, or is in the basket."""
+
+    place: int
+    """In the basis."""
+    item: int
+    channel: int
+    in_basket: bool
+
+
 class Because:
     """Finds reasons in one release.
 
@@ -103,7 +114,9 @@ class Because:
         neighbours = spoken.mean(axis=0) if len(spoken) else np.zeros(len(rows), np.float32)
         shares = None
         if basis.encoded:
-            shares = self._sources.take(basis.items, axis=0) @ vectors.T  # (length, k)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number says nothing
+                shares = self._sources.take(basis.items, axis=0) @ vectors.T  # (length, k)
+        purchases = _purchases(basis)
         found = []
         for i, row in enumerate(rows.tolist()):
             strongest = int(parts[:, i].argmax())
@@ -111,53 +124,46 @@ class Because:
                 sold = self._popularity[number, row] > 0
                 found.append(POPULAR[channel] if sold else CATALOGUE)
             elif neighbours[i] > parts[strongest, i]:
-                found.append(self._told(spoken[:, i], basis))
+                found.append(self._told(purchases, spoken[:, i].tolist()))
             else:
-                found.append(
-                    self._like(strongest, shares if shares is None else shares[:, i], basis)
-                )
+                inside = [each for each in purchases if strongest in (0, each.channel + 1)]
+                says = None if shares is None else shares[[each.place for each in inside], i]
+                found.append(self._like(inside, says))
         return found
 
-    def _like(self, component: int, shares: _Floats | None, basis: Basis) -> Reason:
-        """The reason where a component's product speaks loudest."""
-        inside = np.ones(len(basis.items), np.bool_)
-        if component:
-            inside = basis.channels == component - 1
+    def _like(self, inside: Sequence[_Purchase], shares: _Floats | None) -> Reason:
+        """The reason where a component speaks loudest, which is made of these purchases."""
         if shares is not None:
-            each = np.where(inside, shares, np.float32(0))
-            # the product is above 0; a negative gain would turn every share around
-            each = each * np.sign(each.sum())
-            if each.sum() > 0:
-                return self._told(each, basis)
-        return Reason("bought", _channels(basis.channels[inside & ~basis.in_basket]))
+            total = float(shares.sum())
+            if total != 0 and math.isfinite(total):
+                # the product is above 0; a negative gain would turn every share around
+                return self._told(inside, (math.copysign(1, total) * shares).tolist())
+        return Reason("bought", _channels(each for each in inside if not each.in_basket))
 
-    def _told(self, shares: _Floats, basis: Basis) -> Reason:
-        """The reason where items of the history or the basket speak for an item.
+    def _told(self, purchases: Sequence[_Purchase], shares: Sequence[float]) -> Reason:
+        """The reason where purchases, or items in the basket, speak for an item.
 
         Args:
-            shares: float32 (length,), how much each says; its sum is above 0.
-            basis: whose.
+            purchases: those that may speak.
+            shares: how much each says; their sum is above 0.
         """
-        of_basket = float(shares[basis.in_basket].sum()) > float(shares[~basis.in_basket].sum())
-        speaks = (basis.in_basket == of_basket) & (shares > 0)
-        few = self._few(basis.items[speaks], shares[speaks])
+        sides = [0.0, 0.0]  # what was bought, the basket
+        for each, share in zip(purchases, shares, strict=True):
+            sides[each.in_basket] += share
+        of_basket = sides[1] > sides[0]
+        speak = [
+            (each, share)
+            for each, share in zip(purchases, shares, strict=True)
+            if each.in_basket == of_basket and share > 0
+        ]
+        sums: dict[int, float] = {}  # of an item: it may have been bought in both channels
+        for each, share in speak:
+            sums[each.item] = sums.get(each.item, 0.0) + share
+        few = _few(sums)
         names = tuple(name for _, name in self._items.item_names(few))
         if of_basket:
             return Reason("basket", (), names)
-        if few:
-            speaks &= np.isin(basis.items, few)
-        return Reason("bought", _channels(basis.channels[speaks]), names)
-
-    def _few(self, items: _Rows, shares: _Floats) -> list[int]:
-        """Rows of the one or two items that make up enough; none where it takes more."""
-        each, place = np.unique(items, return_inverse=True)  # who bought it in both channels
-        sums = np.bincount(place, weights=shares)
-        best = np.argsort(-sums, kind="stable")
-        for count in range(1, NAMED + 1):
-            if sums[best[:count]].sum() >= ENOUGH * sums.sum():
-                few: list[int] = each[best[:count]].tolist()
-                return few
-        return []
+        return Reason("bought", _channels(p for p, _ in speak if not few or p.item in few), names)
 
     def _spoken(self, rows: _Rows, history: _Rows, channel: int) -> _Floats:
         """What each purchase says of each item, float32 (length, k)."""
@@ -172,5 +178,21 @@ class Because:
         return spoken
 
 
-def _channels(numbers: _Rows) -> tuple[Channel, ...]:
-    return tuple(channel for number, channel in enumerate(CHANNELS) if (numbers == number).any())
+def _purchases(basis: Basis) -> list[_Purchase]:
+    columns = (each.tolist() for each in (basis.items, basis.channels, basis.in_basket))
+    return [_Purchase(place, *each) for place, each in enumerate(zip(*columns, strict=True))]
+
+
+def _few(sums: Mapping[int, float]) -> list[int]:
+    """Rows of the one or two items that make up enough; none where it takes more."""
+    best = sorted(sums, key=lambda item: (-sums[item], item))[:NAMED]
+    enough = ENOUGH * sum(sums.values())
+    for count in range(1, len(best) + 1):
+        if sum(sums[item] for item in best[:count]) >= enough:
+            return best[:count]
+    return []
+
+
+def _channels(purchases: Iterable[_Purchase]) -> tuple[Channel, ...]:
+    numbers = {each.channel for each in purchases}
+    return tuple(channel for number, channel in enumerate(CHANNELS) if number in numbers)

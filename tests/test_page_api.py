@@ -19,6 +19,7 @@ from c2rec.runtime.install import install
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.records import LANGUAGES
 from c2rec.store_kiosk.api import PAGE, Api, Settings
+from c2rec.store_kiosk.bodies import MOST_BYTES
 from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.guard import PUBLIC
 from c2rec.store_kiosk.pictures import Pictures
@@ -500,6 +501,9 @@ def test_whatever_is_sent_is_answered_as_documented(served: Served, mode: Genera
                 case.path_parameters["session"] = path.rpartition("/")[2]  # noqa: B023 - run at once
             response = case.call(base_url=served.address, headers=headers)
             assert response.status_code < 500
+            if response.status_code == 413:  # which Schemathesis takes for accepted
+                assert len(response.request.body) > MOST_BYTES
+                return
             case.validate_response(response)
             if response.status_code == 201:
                 served.json("DELETE", f"/api/sessions/{response.json()['session']}")

@@ -287,5 +287,4 @@ def test_a_home_that_is_spoiled_while_it_is_open_goes_on_answering(tmp_path: Pat
     for _ in range(2):
         assert desk.recommend(Asked(CARD), 3).items == before
     desk.close()
-    assert len(warnings) == 1
-    assert "what was open answers on" in warnings[0]
+    assert len([each for each in warnings if "what was open answers on" in each]) == 1
