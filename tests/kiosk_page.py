@@ -85,7 +85,6 @@ class Served:
     """A page that is being served."""
 
     port: int
-    server: uvicorn.Server
     log: list[str] = field(default_factory=list)
     """Its lines."""
 
@@ -161,7 +160,7 @@ def serve_page(
     thread.start()
     try:
         assert listening.wait(20)
-        yield Served(int(addresses[0].rpartition(":")[2].strip("/")), servers[0], log)
+        yield Served(int(addresses[0].rpartition(":")[2].strip("/")), log)
     finally:
         for server in servers:
             server.should_exit = True
