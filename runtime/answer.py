@@ -1,7 +1,9 @@
 """What a kiosk answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from c2rec.runtime.reasons import Reason
 from c2rec.runtime.records import AnswerPath, Channel, Tier
 
 
@@ -18,6 +20,17 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """What a release says of an item."""
+
+    item_id: str
+    name: str
+    """What to show a person; the item id where the release has no name."""
+    metadata: Mapping[str, str]
+    """Its further columns."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecommendedItem:
     """One item of an answer."""
 
@@ -28,7 +41,7 @@ class RecommendedItem:
     """What the item is ranked by. On the path offline the model's score in the tiers personal and
     basket, units sold in store-popular, each counting less with its age, else 0; on the path
     blend log-odds, on rank-fusion the sum of reciprocal places (``online.py``)."""
-    reason: str
+    reason: Reason
     attention: Attention
 
 

@@ -245,6 +245,15 @@ class Cache:
             rows = self._db.execute("SELECT store, bucket, buckets, content FROM shards")
             return {(store, bucket): (buckets, content) for store, bucket, buckets, content in rows}
 
+    def item_metadata(self, row: int) -> dict[str, str]:
+        """The further columns of an item."""
+        import json
+
+        with self._reading():
+            found = self._one("SELECT metadata FROM items WHERE row = ?", [row])
+            metadata: dict[str, str] = json.loads(found)
+        return metadata
+
     def customer(self, customer_id: str) -> Customer | None:
         """What is known of a customer, or None; the id is plain or a pseudonym, see ``about``."""
         import numpy as np

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.because import Basis
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, STRANGER_WEIGHT, blend, fuse_ranks
 from c2rec.runtime.online_side import Listed
@@ -33,8 +34,8 @@ class Ranked(NamedTuple):
     """Best first: the first k, or k + L where there is a list."""
     listed: Scored
     """The L items of the list, in its order."""
-    bought: tuple[bool, ...] | None
-    """Which components the customer's own purchases give data for; None without a model."""
+    basis: Basis | None
+    """What the scores were computed from; None without a model."""
 
 
 class Chosen(NamedTuple):
@@ -79,7 +80,7 @@ def choose(
 def _merged(
     ranked: Ranked, listed: Listed, manifest: Manifest, channel: int, k: int
 ) -> tuple[AnswerPath, tuple[_Rows, npt.NDArray[np.float64]]]:
-    by_model = ranked.bought is not None
+    by_model = ranked.basis is not None
     comparable = (listed.scores.space, listed.scores.channel) == (manifest.space, CHANNELS[channel])
     if by_model and comparable and manifest.calibration is not None and listed.odds is not None:
         return "blend", blend(

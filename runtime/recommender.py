@@ -25,13 +25,15 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from c2rec.runtime.answer import Answer, Attention, RecommendedItem
+from c2rec.runtime.answer import Answer, Attention, Item, RecommendedItem
 from c2rec.runtime.asked import NO_ROWS, Asked, Shown
+from c2rec.runtime.because import Because
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import (
@@ -45,7 +47,7 @@ from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
 from c2rec.runtime.ranked import Chosen, Ranked, choose
-from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, personal_reason
+from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
 from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import Generation, State, read_state
@@ -379,17 +381,41 @@ class Recommender:
         self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
     ) -> tuple[RecommendedItem, ...]:
         names = self._cache.item_names([each.row for each in chosen])
-        sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
-        found = []
-        for (item_id, name), (row, value, alphas, by_list) in zip(names, chosen, strict=True):
-            if by_list:
-                reason = ONLINE
-            elif ranked.bought is not None:
-                reason = personal_reason(alphas, ranked.bought)
-            else:
-                reason = POPULAR[channel] if sold[row] else CATALOGUE
-            found.append(RecommendedItem(item_id, name, value, reason, Attention(*alphas)))
-        return tuple(found)
+        reasons = self._reasons(ranked, chosen, channel)
+        return tuple(
+            RecommendedItem(item_id, name, each.value, reason, Attention(*each.attention))
+            for (item_id, name), each, reason in zip(names, chosen, reasons, strict=True)
+        )
+
+    def _reasons(
+        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+    ) -> Sequence[Reason]:
+        if ranked.basis is not None:
+            rows = np.array([each.row for each in chosen], np.int64)
+            alphas = np.array([each.attention for each in chosen], np.float32).reshape(-1, 3)
+            found = self._because.reasons(rows, alphas.T, ranked.basis, channel)
+        else:
+            sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
+            found = [POPULAR[channel] if sold[each.row] else CATALOGUE for each in chosen]
+        return [
+            ONLINE if each.by_list else reason for each, reason in zip(chosen, found, strict=True)
+        ]
+
+    @cached_property
+    def _because(self) -> Because:
+        return Because(self._cache)
+
+    def item(self, item_id: str) -> Item | None:
+        """An item of the release, or None.
+
+        Raises:
+            HomeError: the release's cache is damaged.
+        """
+        row = self._cache.item_row(item_id)
+        if row is None:
+            return None
+        ((_, name),) = self._cache.item_names([row])
+        return Item(item_id, name, self._cache.item_metadata(row))
 
     def shown(self, *, only: Iterable[str] | None = None, without: Iterable[str] = ()) -> Shown:
         """Prepare a filter, to be used for many requests: stock, an age limit, a category.

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 Channel: TypeAlias = Literal["offline", "online"]
 Component: TypeAlias = Literal["shared", "offline", "online"]
+Language: TypeAlias = Literal["en", "de", "ko"]
 Tier: TypeAlias = Literal["personal", "basket", "store-popular", "catalogue"]
 AnswerPath: TypeAlias = Literal["offline", "blend", "rank-fusion"]
 """How online scores went into an answer: not at all, by log-odds, or by places."""
@@ -19,3 +20,6 @@ COMPONENTS: tuple[Component, Component, Component] = ("shared", "offline", "onli
 
 TIERS: tuple[Tier, ...] = ("personal", "basket", "store-popular", "catalogue")
 """Where an answer can come from, best first; a request falls through to the first that can."""
+
+LANGUAGES: tuple[Language, ...] = ("en", "de", "ko")
+"""Languages that a shopper can be told reasons in."""

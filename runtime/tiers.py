@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.asked import Asked, Rows, Shown, best_of, history_of
+from c2rec.runtime.because import Basis
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranked import Ranked, Scored
@@ -42,45 +43,37 @@ class Tiers:
     def modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
         """Rank by the first tier that the model serves; None where it serves neither."""
         if customer is not None and customer.has.any():
-            history = history_of(customer, in_basket, asked.channel)
+            items, channels = history_of(customer, in_basket, asked.channel)
             if len(in_basket) and self._can_encode:
-                components, has = self._encode(history)
+                components, has = self._encode(items, channels)
             else:
                 components, has = customer.components[None], customer.has[None]
-            bought = tuple(bool(flag) for flag in customer.has)
-            return self._scored("personal", components, has, history[0], bought, asked)
+            new = np.arange(len(items)) >= len(customer.history_items)  # what was bought is first
+            basis = Basis(components[0], items, channels, new, self._can_encode)
+            return self._scored("personal", basis, has, asked)
         if len(in_basket) and self._can_encode:
-            history = history_of(None, in_basket, asked.channel)
-            components, has = self._encode(history)
-            return self._scored("basket", components, has, history[0], (False,) * 3, asked)
+            items, channels = history_of(None, in_basket, asked.channel)
+            components, has = self._encode(items, channels)
+            basis = Basis(components[0], items, channels, np.ones(len(items), np.bool_), True)
+            return self._scored("basket", basis, has, asked)
         return None
 
     def _scored(
-        self,
-        tier: Tier,
-        components: npt.NDArray[np.float32],
-        has: npt.NDArray[np.bool_],
-        history: Rows,
-        bought: tuple[bool, ...],
-        asked: Asked,
+        self, tier: Tier, basis: Basis, has: npt.NDArray[np.bool_], asked: Asked
     ) -> Ranked | None:
-        """Rank by the model; None where nothing is left.
-
-        ``components`` (1, 3, d), ``has`` (1, 3) and ``history`` come with the basket, ``bought``
-        without.
-        """
+        """Rank by the model; None where nothing is left. ``has`` is bool (1, 3)."""
         from c2rec.runtime.engine import Request
 
-        channel = CHANNELS.index(asked.channel)
-        request = Request(components, has, channel, history, asked.left_out)
+        components, channel = basis.components[None], CHANNELS.index(asked.channel)
+        request = Request(components, has, channel, basis.items, asked.left_out)
         found = self._engine.top_k(request, asked.depth, only=self._filter(asked.shown))
         if not len(found.rows):
             return None
         best = Scored(found.rows, found.scores, found.attention)
         scores, attention = self._engine.scorer.score_rows(
-            asked.listed, components, has, channel, history
+            asked.listed, components, has, channel, basis.items
         )
-        return Ranked(tier, best, Scored(asked.listed, scores, attention), bought)
+        return Ranked(tier, best, Scored(asked.listed, scores, attention), basis)
 
     def popular(self, asked: Asked) -> Ranked:
         """Rank by what sells, and what has not been sold by item id."""
@@ -97,10 +90,9 @@ class Tiers:
         return Ranked(tier, found, listed, None)
 
     def _encode(
-        self, history: tuple[Rows, Rows]
+        self, items: Rows, channels: Rows
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Encode a history: components (1, 3, d) and has (1, 3)."""
-        items, channels = history
         ones = np.ones((1, len(items)), np.float32)
         return self._encoder.encode(items[None], channels[None], ones)
 

@@ -22,6 +22,7 @@ from c2rec.store_kiosk.commands.queue import queue
 from c2rec.store_kiosk.commands.recommend import recommend
 from c2rec.store_kiosk.commands.record import record
 from c2rec.store_kiosk.commands.rollback import rollback
+from c2rec.store_kiosk.commands.serve import serve
 from c2rec.store_kiosk.commands.status import status
 from c2rec.store_kiosk.commands.sync import sync
 from c2rec.store_kiosk.render import plain
@@ -76,6 +77,7 @@ for command in (
     status,
     doctor,
     rollback,
+    serve,
     bench,
     record,
     queue,

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c2rec.runtime.records import COMPONENTS, AnswerPath, Tier
+from c2rec.runtime.records import COMPONENTS, AnswerPath, Language, Tier
 
 if TYPE_CHECKING:
     from c2rec.runtime.answer import Answer
@@ -40,8 +40,8 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-def answer_document(answer: "Answer") -> dict[str, Any]:
-    """Make the JSON document of an answer."""
+def answer_document(answer: "Answer", language: Language = "en") -> dict[str, Any]:
+    """Make the JSON document of an answer, with reasons in a language."""
     return {
         "schema": SCHEMA,
         "customer_id": answer.customer_id,
@@ -52,7 +52,7 @@ def answer_document(answer: "Answer") -> dict[str, Any]:
             {
                 "item_id": item.item_id,
                 "score": item.score,
-                "reason": item.reason,
+                "reason": item.reason.words(language),
                 "attention": {k: getattr(item.attention, k) for k in COMPONENTS},
                 "name": item.name,
             }
@@ -66,12 +66,13 @@ def answer_document(answer: "Answer") -> dict[str, Any]:
     }
 
 
-def answer_text(answer: "Answer", data_to: str) -> str:
+def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> str:
     """Lay an answer out as a head line and a table.
 
     Args:
         answer: what to show.
         data_to: last day of the release's data.
+        language: of the reasons.
     """
     who = "anyone" if answer.customer_id is None else f"customer {_short(answer.customer_id)}"
     lines = [
@@ -90,9 +91,8 @@ def answer_text(answer: "Answer", data_to: str) -> str:
         # units sold, weighed by age, need no third decimal
         score = f"{item.score:.1f}" if answer.path == "offline" and not any(alphas) else ""
         score = score or f"{item.score:.{4 if answer.path == 'rank-fusion' else 3}f}"
-        rows.append(
-            [str(rank), _short(item.name), _short(item.item_id), score, *shares, item.reason]
-        )
+        reason = plain(item.reason.words(language))  # it may hold an item's name
+        rows.append([str(rank), _short(item.name), _short(item.item_id), score, *shares, reason])
     lines += _table(head, rows) if rows else ["Nothing is left to recommend."]
     if answer.unknown_items:
         lines += ["", "Not in this release: " + ", ".join(map(_short, answer.unknown_items))]

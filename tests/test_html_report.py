@@ -1,7 +1,6 @@
 """Reports as a reader's browser shows them: Chromium, headless, on files."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from c2rec.train.cli import main
 from c2rec.train.comparison import Comparison, Result, put_together
@@ -28,6 +27,7 @@ from c2rec.train.run import Run, load_run
 from c2rec.train.significance import Uplift
 from c2rec.train.simulate import simulate
 from c2rec.train.transactions import read_dataset
+from tests.browsers import chromium
 
 HOSTILE = "<img src=x onerror=document.title='pwned'>"
 SCHEMES = ("light", "dark")
@@ -54,17 +54,8 @@ OUTSIDE = """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        why = "there is no chromium; as root: apt-get install chromium"
-        if os.environ.get("C2REC_REQUIRE_BROWSER") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        launched = playwright.chromium.launch(executable_path=found, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

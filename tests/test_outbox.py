@@ -19,6 +19,7 @@ from c2rec.runtime.events import Event, EventItem, shown_event
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.outbox_file import has_wal_bug
+from c2rec.runtime.reasons import CATALOGUE
 from c2rec.runtime.waiting import count_waiting
 from tests.kiosks import WHO, make_identity, purchase
 
@@ -53,7 +54,7 @@ def test_an_event_is_written_with_where_and_when_it_happened(outbox: Outbox) -> 
 
 def test_what_an_answer_showed_is_an_event() -> None:
     none = Attention(0, 0, 0)
-    items = tuple(RecommendedItem(f"i{i}", "", 1.0, "", none) for i in range(300))
+    items = tuple(RecommendedItem(f"i{i}", "", 1.0, CATALOGUE, none) for i in range(300))
     event = shown_event(
         Answer("c", "online", "personal", "r1", items, (), 1.0), customer=WHO.hex(), arm="b"
     )

@@ -18,7 +18,7 @@ from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import NotInstalledError, RequestError
 from c2rec.runtime.install import install
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.reasons import BASKET, CATALOGUE
+from c2rec.runtime.reasons import CATALOGUE, POPULAR
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.scorer import Encoder, Scorer
@@ -176,7 +176,9 @@ def test_a_basket_alone_is_enough(
     assert answer.unknown_items == ("no such",)
     expected = [release.item_ids[row] for row in expected_rows(scores, {4, 39}, 10)]
     assert [item.item_id for item in answer.items] == expected
-    assert {item.reason for item in answer.items} == {BASKET}
+    assert {item.reason.kind for item in answer.items} <= {"basket", "popular", "catalogue"}
+    names = {name for item in answer.items for name in item.reason.names}
+    assert names == {"Item 4", "Item 39"}
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -189,9 +191,8 @@ def test_without_customer_or_known_item_the_channel_s_best_sellers_come(
     rows = expected_rows(sold, set(), 40)
     assert [item.item_id for item in answer.items] == [release.item_ids[row] for row in rows]
     assert [item.score for item in answer.items] == sold[rows].tolist()
-    words = {"offline": "popular in the store", "online": "popular online"}[channel]
     for item in answer.items:
-        assert item.reason == (words if item.score else CATALOGUE)
+        assert item.reason == (POPULAR[channel] if item.score else CATALOGUE)
 
 
 def test_where_nothing_was_sold_the_catalogue_answers(tmp_path: Path) -> None:
@@ -281,12 +282,14 @@ def test_an_id_that_is_not_unicode_is_unknown(recommender: Recommender) -> None:
     assert answer.unknown_items == ("\udcff",)
 
 
-# --- reasons
+# --- items
 
 
-def test_who_only_buys_online_is_told_so(recommender: Recommender) -> None:
-    answer = recommender.recommend("c000002", k=40)
-    assert {item.reason for item in answer.items} == {"like what you buy online"}
+def test_an_item_is_told_with_its_further_columns(recommender: Recommender) -> None:
+    item = recommender.item("i000004")
+    assert item is not None
+    assert (item.item_id, item.name, item.metadata) == ("i000004", "Item 4", {"colour": "red"})
+    assert recommender.item("no such") is None
 
 
 # --- requests that can't be

@@ -13,6 +13,7 @@ import pytest
 from tests.release import make_release
 
 ROOT = Path(__file__).parent.parent
+SUFFIXES = {".py", ".typed", ".j2", ".onnx", ".html", ".css", ".js", ".json", ".svg"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_wheel_holds_every_package_typed_and_nothing_else(wheel: Path) -> No
         ours = {
             f"c2rec/{path.relative_to(ROOT)}"
             for path in (ROOT / room).rglob("*")
-            if path.is_file() and path.suffix in (".py", ".typed", ".j2", ".onnx")
+            if path.is_file() and path.suffix in SUFFIXES
         }
         assert ours == {name for name in names if name.startswith(f"c2rec/{room}/")}
     assert "c2rec/runtime/scorer.onnx" in names

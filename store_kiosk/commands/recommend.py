@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.records import CHANNELS, LANGUAGES
 from c2rec.store_kiosk.commands.options import JSON, echo_json
 from c2rec.store_kiosk.render import answer_document, answer_text, plain
 
 if TYPE_CHECKING:
-    from c2rec.runtime.records import Channel
+    from c2rec.runtime.records import Channel, Language
 
 _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LIST_LENGTH = 100_000_000
@@ -48,6 +48,13 @@ _LIST_LENGTH = 100_000_000
     default=None,
     help="Look up a customer whom this store doesn't know at head office; default: as set up.",
 )
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    default="en",
+    show_default=True,
+    help="Language of the reasons.",
+)
 @JSON
 @click.pass_obj
 def recommend(
@@ -60,6 +67,7 @@ def recommend(
     only: Path | None,
     without: Path | None,
     visitors: bool | None,
+    language: "Language",
     as_json: bool,
 ) -> None:
     """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
@@ -86,9 +94,9 @@ def recommend(
     finally:
         recommender.close()
     if as_json:
-        echo_json(answer_document(answer))
+        echo_json(answer_document(answer, language))
     else:
-        click.echo(answer_text(answer, data_to))
+        click.echo(answer_text(answer, data_to, language))
 
 
 def _ids(path: Path) -> list[str]:

@@ -1,0 +1,117 @@
+"""Reading the bodies of requests: small, JSON, and every field checked."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from c2rec.store_kiosk.problems import RefusedError
+
+MOST_BYTES = 65_536
+"""A longer body is refused before it is read."""
+LONGEST_CODE = 128
+"""Characters of a scanned code."""
+LONGEST_ID = 256
+"""Characters of an item's id."""
+MOST_IDS = 2000
+"""Ids in a list."""
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_Choice = TypeVar("_Choice", bound=str)
+
+
+class Body:
+    """An object; every method takes a field's name, and refuses what it can't use."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def only_has(self, names: Sequence[str]) -> None:
+        """Refuse fields that have no meaning here: they may be misspelt."""
+        if set(self._values) - set(names):
+            allowed = ", ".join(names) or "none"
+            raise RefusedError("bad-field", f"there are unknown fields; allowed: {allowed}")
+
+    def code(self) -> str:
+        """What a scanner read."""
+        value = self._values.get("code")
+        allowed = f"allowed: 1 to {LONGEST_CODE} characters, none that controls"
+        if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_CODE:
+            raise RefusedError("bad-field", f"code is of another kind or length; {allowed}")
+        if _CONTROLS.search(value) or not _is_text(value):
+            raise RefusedError("bad-field", f"code has control characters; {allowed}")
+        return value
+
+    def item_id(self) -> str:
+        """The id of an item."""
+        return _id("item_id", self._values.get("item_id"))
+
+    def ids(self, name: str) -> list[str] | None:
+        """A list of ids; None where there is none."""
+        values = self._values.get(name)
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) > MOST_IDS:
+            raise RefusedError("bad-field", f"{name} is not allowed: a list of up to {MOST_IDS}")
+        return [_id(name, each) for each in values]
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number."""
+        value = self._values.get(name, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # to JSON, 6.0 is a whole number
+        if type(value) is not int or not low <= value <= high:  # JSON's true is no number
+            raise RefusedError("bad-field", f"{name} is not allowed: {low} to {high}")
+        return value
+
+    def choice(self, name: str, default: _Choice, allowed: Sequence[_Choice]) -> _Choice:
+        """One of a few words."""
+        value = self._values.get(name, default)
+        for each in allowed:
+            if value == each:
+                return each
+        raise RefusedError("bad-field", f"{name} is not allowed: {', '.join(allowed)}")
+
+
+async def read_body(request: Request, names: Sequence[str]) -> Body:
+    """Read a request's body, an object with no other fields than these.
+
+    Raises:
+        RefusedError: it is too large, no JSON, or no such object.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusedError("not-json")
+    if int(request.headers.get("content-length", "0")) > MOST_BYTES:  # digits: h11 saw to that
+        raise RefusedError("too-large", f"allowed: {MOST_BYTES} bytes")
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > MOST_BYTES:
+            raise RefusedError("too-large", f"allowed: {MOST_BYTES} bytes")
+    try:
+        values = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("bad-json") from error
+    if not isinstance(values, dict):
+        raise RefusedError("bad-json")
+    body = Body(values)
+    body.only_has(names)
+    return body
+
+
+def _id(name: str, value: object) -> str:
+    if isinstance(value, str) and 1 <= len(value) <= LONGEST_ID and _is_text(value):
+        return value
+    raise RefusedError("bad-field", f"{name} is not allowed: ids of 1 to {LONGEST_ID} characters")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can spell
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""The command that serves the page for the shopper."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from c2rec.runtime.errors import MissingExtraError, RequestError
+from c2rec.runtime.records import LANGUAGES
+from c2rec.store_kiosk.render import plain
+
+if TYPE_CHECKING:
+    from c2rec.runtime.records import Language
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port to listen on; 0 takes any that is free.",
+)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Another name or address by which the page may be asked for; repeatable.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with the token that a browser must bring; made if it isn't there. Default: a "
+    "new token at each start.",
+)
+@click.option("--no-token", is_flag=True, help="Let every program on this machine in.")
+@click.option(
+    "--shelf",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A CSV file with item_id and any of code, price and stock; read again when it changes.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of pictures named by item id, such as P0000003.jpg.",
+)
+@click.option(
+    "--cards",
+    metavar="REGEX",
+    help="What the code of a customer's card looks like, as in 'C[0-9]{7}'. Default: any code "
+    "of a customer that the release knows.",
+)
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    default="en",
+    show_default=True,
+    help="Language that a shopper finds.",
+)
+@click.option(
+    "--currency", default="EUR", show_default=True, help="Currency of prices, three letters."
+)
+@click.option(
+    "--idle",
+    type=click.IntRange(10, 3600),
+    default=60,
+    show_default=True,
+    help="Seconds without a touch or a scan until the shopper is warned.",
+)
+@click.option(
+    "--warning",
+    type=click.IntRange(20, 600),
+    default=30,
+    show_default=True,
+    help="Seconds from the warning to the end of the session.",
+)
+@click.pass_obj
+def serve(
+    home: Path,
+    *,
+    host: str,
+    port: int,
+    allow_host: tuple[str, ...],
+    token_file: Path | None,
+    no_token: bool,
+    shelf: Path | None,
+    pictures: Path | None,
+    cards: str | None,
+    language: "Language",
+    currency: str,
+    idle: int,
+    warning: int,
+) -> None:
+    """Serve the page on which a shopper scans a card or a product and is recommended items.
+
+    Open the address that it prints in the kiosk's browser. It answers from the active release,
+    needs no network, and follows a new release by itself. Each request is logged to standard
+    error, without anything of the shopper.
+    """
+    if no_token and (token_file or host not in LOOPBACK or allow_host):
+        raise click.UsageError(
+            "--no-token lets every program in, so it goes with this machine's own address alone, "
+            "and without --token-file"
+        )
+    pattern = _pattern(cards)
+    if not re.fullmatch("[A-Z]{3}", currency):
+        raise click.BadParameter("is no code such as EUR", param_hint="--currency")
+    try:
+        from c2rec.store_kiosk.service import Options, run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"serve needs the package {error.name}; install it: pip install 'c2rec[page]'"
+        ) from error
+    from c2rec.store_kiosk.api import Settings
+    from c2rec.store_kiosk.desk import Desk
+    from c2rec.store_kiosk.tokens import find_token
+
+    token = None if no_token else find_token(token_file)
+
+    def report(text: str) -> None:
+        click.echo(plain(f"Warning: {text}"), err=True)
+
+    desk = Desk(home, shelf=shelf, cards=pattern, report=report)
+    options = Options(host, port, allow_host, token)
+
+    def ready(address: str) -> None:
+        secret = f"?token={token}" if token is not None and token_file is None else ""
+        click.echo(f"Serving {address}{secret}")
+        if token_file is not None:
+            click.echo(f"Add ?token= and what {token_file} holds. Ctrl-C ends it.")
+
+    run(desk, Settings(language, currency, idle, warning), options, pictures, ready)
+
+
+def _pattern(cards: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if cards is None else re.compile(cards)
+    except re.error as error:
+        raise RequestError(f"--cards is no regular expression: {error}") from error

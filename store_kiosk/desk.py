@@ -1,0 +1,256 @@
+"""What a page asks of the installed release: the one place where the two meet.
+
+A desk follows the home folder: where another release has become active, the next question goes to
+that one. It knows nothing of sessions; who asks is told with every question.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from c2rec.runtime.answer import Answer
+from c2rec.runtime.asked import Shown
+from c2rec.runtime.errors import DataError, HomeError
+from c2rec.runtime.recommender import MAX_K, Recommender
+from c2rec.runtime.records import Channel
+from c2rec.runtime.state import Generation, read_state
+from c2rec.runtime.watch import Watch
+from c2rec.store_kiosk.journal import Journal
+from c2rec.store_kiosk.shelf import Offer, Shelf, read_shelf
+
+Kind: TypeAlias = Literal["product", "card", "unknown"]
+_Stamp: TypeAlias = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, and what may be answered."""
+
+    customer_id: str | None = None
+    basket: Sequence[str] = ()
+    dismissed: Sequence[str] = ()
+    """Ids of items that the shopper is not interested in."""
+    channel: Channel = "offline"
+    only: Sequence[str] | None = None
+    """Ids of the items that may be shown; None for all."""
+    without: Sequence[str] = ()
+    """Ids of items that may not."""
+    visit: str = ""
+    """Which visit it is, for events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An item as a shopper sees it."""
+
+    item_id: str
+    name: str
+    offer: Offer
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a code stands for."""
+
+    kind: Kind
+    product: Product | None = None
+    known: bool = False
+    """Whether the release knows what the customer of this card buys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What answers, and how old it is."""
+
+    release: str
+    data_from: str
+    """First day of the data, as in 2026-01-31; so is the next, its last."""
+    data_to: str
+    installed_at: str
+    """UTC, as in 2026-01-31T09:30:00Z."""
+
+
+class _Open(NamedTuple):
+    recommender: Recommender
+    active: Generation
+    """What was active; where it is damaged, the release before it answers."""
+
+
+class Desk:
+    """Answers from the active release of a home; use it in one thread.
+
+    Args:
+        home: the kiosk's folder.
+        shelf: a file as ``shelf.py`` reads it, read again when it changes.
+        cards: what a customer's card looks like. Without it, a code is a card where the release
+            knows the customer.
+        report: is told what an operator should know.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        shelf: Path | None = None,
+        cards: re.Pattern[str] | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._home, self._cards, self._report = home, cards, report
+        self._opened: _Open | None = None
+        self._watch = Watch(home)
+        self._told = 0
+        self._shelf_path, self._shelf = shelf, Shelf()
+        self._shelf_stamp: _Stamp = None
+        self._in_stock: Shown | None = None
+        self._journal = Journal(home, report)
+
+    def close(self) -> None:
+        """Close the release, and what events are kept in."""
+        self._journal.close()
+        self._close_release()
+
+    def _close_release(self) -> None:
+        if self._opened is not None:
+            self._opened.recommender.close()
+            self._opened = None
+
+    def freshness(self) -> Freshness:
+        """Tell which release answers, and how old it is.
+
+        Raises:
+            NotInstalledError: no release has been installed yet; so does every other method.
+            HomeError: none can be read; the same.
+        """
+        opened = self._current()
+        manifest = opened.recommender.manifest
+        return Freshness(
+            manifest.release, manifest.data_from, manifest.data_to, opened.active.installed_at
+        )
+
+    def identify(self, code: str) -> Scanned:
+        """Tell what a scanned code stands for."""
+        self._current()  # and the shelf as it is now
+        if self._cards is not None and self._cards.fullmatch(code):
+            return Scanned("card", known=self._knows(code))
+        product = self.product(self._shelf.items_by_code.get(code, code))
+        if product is not None:
+            return Scanned("product", product)
+        known = self._cards is None and self._knows(code)
+        return Scanned("card", known=True) if known else Scanned("unknown")
+
+    def product(self, item_id: str) -> Product | None:
+        """An item of the release, with all that is known of it."""
+        item = self._current().recommender.item(item_id)
+        if item is None:
+            return None
+        return Product(item_id, item.name, self.offer(item_id), item.metadata)
+
+    def offer(self, item_id: str) -> Offer:
+        """What the store says of an item."""
+        return self._shelf.offers.get(item_id, Offer())
+
+    def recommend(self, asked: Asked, k: int) -> Answer:
+        """Recommend k items, none of which is sold out or was dismissed."""
+        recommender = self._current().recommender
+        dismissed = set(asked.dismissed)
+        answer = recommender.recommend(
+            asked.customer_id,
+            basket=asked.basket,
+            k=min(k + len(dismissed), MAX_K),
+            channel=asked.channel,
+            shown=self._shown(asked),
+        )
+        kept = tuple(item for item in answer.items if item.item_id not in dismissed)[:k]
+        return replace(answer, items=kept)
+
+    def explain(self, asked: Asked, item_id: str) -> Answer:
+        """What the score of one item rests on; no item where it is not for recommending."""
+        recommender = self._current().recommender
+        return recommender.recommend(
+            asked.customer_id,
+            basket=asked.basket,
+            k=1,
+            channel=asked.channel,
+            shown=recommender.shown(only=[item_id]),
+        )
+
+    def shown(self, answer: Answer, asked: Asked) -> None:
+        """An answer goes to the page: keep that as an event."""
+        self._journal.shown(answer, asked.visit)
+
+    def touched(self, kind: Literal["tapped", "dismissed"], asked: Asked, item_id: str) -> None:
+        """A shopper looks at an item, or has no interest in it: keep that as an event."""
+        self._journal.touched(
+            kind,
+            item_id,
+            customer_id=asked.customer_id,
+            channel=asked.channel,
+            visit=asked.visit,
+        )
+
+    def _knows(self, customer_id: str) -> bool:
+        return self._current().recommender.recommend(customer_id, k=1).tier == "personal"
+
+    def _shown(self, asked: Asked) -> Shown | None:
+        recommender = self._current().recommender
+        sold_out = self._shelf.sold_out
+        if asked.only is not None or asked.without:
+            return recommender.shown(only=asked.only, without=[*asked.without, *sold_out])
+        if not sold_out:
+            return None
+        if self._in_stock is None:
+            self._in_stock = recommender.shown(without=sold_out)
+        return self._in_stock
+
+    def _current(self) -> _Open:
+        self._follow_shelf()
+        if self._watch.moved() or self._opened is None:
+            try:
+                active = read_state(self._home).active
+                if self._opened is None or _other(self._opened.active, active):
+                    self._opened = self._open_instead(active)
+            except HomeError as error:
+                if self._opened is None:
+                    raise
+                self._report(f"{error}; what was open answers on")
+        self._tell_news(self._opened.recommender)
+        return self._opened
+
+    def _open_instead(self, active: Generation) -> _Open:
+        recommender = Recommender.open(self._home, thorough=True)
+        self._close_release()
+        self._in_stock, self._told = None, 0
+        return _Open(recommender, active)
+
+    def _tell_news(self, recommender: Recommender) -> None:
+        """Tell the operator of what the recommender warned of since it was last asked."""
+        for warning in recommender.warnings[self._told :]:
+            self._report(warning)
+        self._told = len(recommender.warnings)
+
+    def _follow_shelf(self) -> None:
+        if self._shelf_path is None or _stamp(self._shelf_path) == self._shelf_stamp:
+            return
+        self._shelf_stamp = _stamp(self._shelf_path)
+        try:
+            self._shelf = read_shelf(self._shelf_path)
+            self._in_stock = None
+        except DataError as error:  # what was read before is better than nothing
+            self._report(f"{error}; prices and stock are those read before")
+
+
+def _other(one: Generation, two: Generation) -> bool:
+    """Whether they are of two releases; the file of one may be written anew, under a new name."""
+    return (one.release, one.seq) != (two.release, two.seq)
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What changes when a file is written or replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,165 @@
+"""Who may ask the page's server at all, what every answer says, and what is logged of it."""
+
+import hashlib
+import hmac
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from c2rec.store_kiosk.problems import Code, problem
+
+COOKIE = "c2rec"
+PUBLIC = ("/api/health", "/page/")
+"""What needs no token: whether the server is there, and files that every install has."""
+
+SECURITY_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+Log = Callable[[str], None]
+"""Takes a line."""
+
+
+def log_line(line: str) -> None:
+    """Write to standard error, where a service manager collects it."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may come in."""
+
+    hosts: frozenset[str]
+    """Values of the Host header, with the port: others come by a name that was bent here."""
+    token: str | None
+    """None lets everybody in."""
+
+    @property
+    def cookie(self) -> str:
+        """What a browser keeps instead of the token."""
+        return hashlib.sha256(f"c2rec cookie {self.token}".encode()).hexdigest()
+
+    def closed_to(self, scope: Scope) -> Code | None:
+        """Why a request is refused; None where it isn't."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        if host not in self.hosts:
+            return "wrong-host"
+        origin = headers.get("origin")
+        if scope["method"] not in ("GET", "HEAD") and origin not in (None, f"http://{host}"):
+            return "foreign-origin"
+        public = scope["path"].startswith(PUBLIC)
+        return None if public or self._has_token(headers) else "no-token"
+
+    def is_token(self, text: str) -> bool:
+        """Whether it is the token, found out in a time that tells nothing."""
+        return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
+
+    def _has_token(self, headers: Headers) -> bool:
+        if self.token is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_token(given.strip()):
+            return True
+        return any(
+            hmac.compare_digest(each.encode(), self.cookie.encode()) for each in _ours(headers)
+        )
+
+
+def _ours(headers: Headers) -> Iterator[str]:
+    for line in headers.getlist("cookie"):
+        try:
+            found = SimpleCookie(line).get(COOKIE)
+        except CookieError:
+            continue
+        if found is not None:
+            yield found.value
+
+
+class Guard:
+    """Stands before the app.
+
+    Args:
+        app: what answers.
+        door: who may come in.
+        locked: a page for a browser without the token.
+        log: is told a line of JSON for each request. It names the route, never what was in the
+            path, the query or the body, for these may be a shopper's.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door, *, locked: str, log: Log = log_line) -> None:
+        self._app, self._door, self._locked, self._log = app, door, locked, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(raw=message["headers"]).update(SECURITY_HEADERS)
+            await send(message)
+
+        place = ""
+        try:
+            refusal = self._refusal(scope)
+            await (refusal or self._app)(scope, receive, send_guarded)
+        except Exception as error:
+            place = _place(error)
+            if not status:
+                await problem("failed")(scope, receive, send_guarded)
+        entry: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "method": scope["method"] if scope["method"] in _METHODS else "other",
+            "route": getattr(scope.get("route"), "path", None),
+            "status": status,
+            "ms": round((time.perf_counter() - started) * 1000, 1),
+        }
+        self._log(json.dumps(entry | ({"error": place} if place else {})))
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        code = self._door.closed_to(scope)
+        at_home = scope["path"] == "/" and scope["method"] == "GET"
+        if code != "no-token":
+            return None if code is None else problem(code)
+        if not at_home:
+            return problem(code)
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
+        if not self._door.is_token(given[-1]):
+            return FileResponse(self._locked, 401)
+        response = RedirectResponse("/", 303)  # the token stays in no history
+        response.set_cookie(COOKIE, self._door.cookie, httponly=True, samesite="strict")
+        return response
+
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def _place(error: Exception) -> str:
+    """Where in the code it happened, and its class; its message may name a shopper."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -1,0 +1,65 @@
+"""Serving the page: desk, app, guard and server put together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from c2rec.store_kiosk.api import PAGE, Api, Settings
+from c2rec.store_kiosk.desk import Desk
+from c2rec.store_kiosk.guard import Door, Guard, Log, log_line
+from c2rec.store_kiosk.pictures import Pictures
+from c2rec.store_kiosk.server import listen, make_server
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to listen, and to whom."""
+
+    host: str
+    port: int
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names of this server, without a port."""
+    token: str | None = None
+    """None lets everybody in."""
+
+
+def run(
+    desk: Desk,
+    settings: Settings,
+    options: Options,
+    pictures: Path | None,
+    ready: Callable[[str], None],
+    *,
+    log: Log = log_line,
+    started: Callable[[uvicorn.Server], None] = lambda _: None,
+) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        desk: what answers.
+        settings: how the page behaves.
+        options: where to listen, and to whom.
+        pictures: folder of pictures, or None.
+        ready: is told the address once the port is bound.
+        log: is told each request.
+        started: is given the server, which ends when its ``should_exit`` is set.
+
+    Raises:
+        RequestError: the port can't be bound.
+    """
+    listener = listen(options.host, options.port)
+    with listener:
+        port: int = listener.getsockname()[1]
+        name = f"[{options.host}]" if ":" in options.host else options.host
+        names = {name, *options.allowed_hosts, "127.0.0.1", "localhost", "[::1]"}
+        hosts = {f"{each.lower()}:{port}" for each in names}
+        if port == 80:  # which browsers leave out
+            hosts |= {each.lower() for each in names}
+        app = Api(desk, settings, Pictures(pictures)).app()
+        door = Door(frozenset(hosts), options.token)
+        server = make_server(Guard(app, door, locked=str(PAGE / "locked.html"), log=log))
+        started(server)
+        ready(f"http://{name}:{port}/")
+        server.run([listener])

@@ -1,0 +1,72 @@
+"""Shoppers who are at it now, in memory alone: ended or left alone, nothing of one is kept."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MOST = 64
+"""So many at once: a page has one, and who leaves is forgotten soon."""
+BASKET = 100
+"""Items in a basket at most."""
+DISMISSED = 400
+"""Items that one shopper is not interested in, at most."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One shopper."""
+
+    touched: float
+    """When they last did something, by the clock of ``Sessions``."""
+    customer_id: str | None = None
+    basket: list[str] = field(default_factory=list)
+    dismissed: list[str] = field(default_factory=list)
+    shown: tuple[str, ...] = ()
+    """Ids of the items that the last answer had."""
+    visit: str = field(default_factory=lambda: secrets.token_hex(8))
+    """A name for events: it says nothing, and opens nothing."""
+
+
+class Sessions:
+    """Sessions by their random ids.
+
+    Args:
+        lifetime_s: seconds after which a session that nobody touched is forgotten.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, lifetime_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def start(self) -> str | None:
+        """Start a session; None where there are too many."""
+        self.sweep()
+        if len(self._sessions) >= MOST:
+            return None
+        session_id = secrets.token_urlsafe(18)
+        self._sessions[session_id] = Session(self._clock())
+        return session_id
+
+    def find(self, session_id: str) -> Session | None:
+        """A session, which this touches; None where it has ended."""
+        self.sweep()
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.touched = self._clock()
+        return session
+
+    def end(self, session_id: str) -> None:
+        """Forget a session."""
+        self._sessions.pop(session_id, None)
+
+    def sweep(self) -> None:
+        """Forget the sessions that nobody touched for too long."""
+        oldest = self._clock() - self._lifetime_s
+        for session_id in [i for i, each in self._sessions.items() if each.touched < oldest]:
+            self.end(session_id)

@@ -1,0 +1,106 @@
+"""What a store knows of its own items: price, stock and the codes printed on them.
+
+It is a CSV file with a head: ``item_id`` and any of ``code``, ``price`` and ``stock``. An item may
+stand in several lines, one for each code. An item with stock 0 is sold out and is not recommended;
+of one that isn't in the file, or whose cell is empty, nothing is known.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from c2rec.runtime.errors import DataError
+
+COLUMNS = ("item_id", "code", "price", "stock")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a store says of an item; None where it says nothing."""
+
+    price: float | None = None
+    """In the store's currency."""
+    stock: int | None = None
+    """How many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A store's items."""
+
+    offers: Mapping[str, Offer] = field(default_factory=dict)
+    """By item id."""
+    items_by_code: Mapping[str, str] = field(default_factory=dict)
+    """The item id of each code."""
+    sold_out: tuple[str, ...] = ()
+    """Ids of the items of which none is left."""
+
+
+def read_shelf(path: Path) -> Shelf:
+    """Read the file.
+
+    Raises:
+        DataError: it can't be read, or a cell can't be used.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _parse(path, csv.reader(file, strict=True))
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is no CSV in UTF-8: {error}") from error
+
+
+def _parse(path: Path, rows: Iterable[list[str]]) -> Shelf:
+    numbered = enumerate(rows, start=1)
+    _, head = next(numbered, (1, []))
+    if "item_id" not in head or not set(head) <= set(COLUMNS):
+        raise DataError(
+            f"{path}: its columns are {', '.join(head) or 'none'}; "
+            f"allowed: item_id and any of {', '.join(COLUMNS[1:])}"
+        )
+    offers: dict[str, Offer] = {}
+    codes: dict[str, str] = {}
+    for number, row in numbered:
+        where = f"{path}: row {number}"
+        if not row:
+            continue
+        if len(row) != len(head):
+            raise DataError(f"{where}: has {len(row)} cells; allowed: {len(head)}, as in the head")
+        cells = dict(zip(head, row, strict=True))
+        item_id = cells["item_id"]
+        if not item_id:
+            raise DataError(f"{where}: item_id is empty; allowed: an item's id")
+        price = _number(where, "price", cells.get("price", ""))
+        stock = _whole(where, "stock", cells.get("stock", ""))
+        before = offers.get(item_id, Offer())  # an item's lines add up to what is known of it
+        offers[item_id] = Offer(
+            before.price if price is None else price, before.stock if stock is None else stock
+        )
+        code = cells.get("code")
+        if code and codes.setdefault(code, item_id) != item_id:
+            raise DataError(
+                f"{where}: code {code!r} is {codes[code]}'s already; allowed: one item a code"
+            )
+    sold_out = tuple(item_id for item_id, offer in offers.items() if offer.stock == 0)
+    return Shelf(offers, codes, sold_out)
+
+
+def _number(where: str, column: str, cell: str) -> float | None:
+    try:
+        value = float(cell) if cell else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not 0 <= value < math.inf:
+        raise DataError(f"{where}: {column} is {cell!r}; allowed: a number such as 12.90, or empty")
+    return value
+
+
+def _whole(where: str, column: str, cell: str) -> int | None:
+    if not cell:
+        return None
+    if not cell.isascii() or not cell.isdigit() or len(cell) > 9:
+        raise DataError(f"{where}: {column} is {cell!r}; allowed: a whole number, or empty")
+    return int(cell)
