@@ -32,6 +32,7 @@ from c2rec.runtime.outbox_rows import (
     freeze_rows,
     insert_epoch,
     insert_event,
+    last_sent,
     make_room,
     read_state,
 )
@@ -306,7 +307,7 @@ class Outbox:
     def _last_known(self) -> tuple[str | None, int | None]:
         """The damaged file's epoch and how many events of it arrived, if they can be read."""
         try:
-            row = self._file.connection().execute("SELECT epoch, arrived FROM outbox").fetchone()
+            row = last_sent(self._file.connection())
             if isinstance(row[0], str) and len(row[0]) == 32 and isinstance(row[1], int):
                 return row[0], row[1]
         except (sqlite3.Error, DamageError, TypeError):

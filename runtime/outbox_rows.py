@@ -121,7 +121,8 @@ def insert_epoch(
 
 def begin_epoch(db: sqlite3.Connection, identity: Identity, reason: Reason) -> None:
     """Begin an epoch, into which all that waits goes, in no batch and numbered from 1."""
-    epoch, arrived, size = db.execute("SELECT epoch, arrived, bytes FROM outbox").fetchone()
+    (size,) = db.execute("SELECT bytes FROM outbox").fetchone()
+    previous, arrived = last_sent(db)
     db.execute("DELETE FROM batches")
     waiting = db.execute(
         "UPDATE events SET batch = NULL, sequence = place FROM"
@@ -130,8 +131,25 @@ def begin_epoch(db: sqlite3.Connection, identity: Identity, reason: Reason) -> N
     db.execute("DELETE FROM counters WHERE name LIKE 'epoch dropped %'")
     db.execute("DELETE FROM outbox")
     insert_epoch(
-        db, identity, reason, previous=epoch, previous_arrived=arrived, waiting=waiting, size=size
+        db,
+        identity,
+        reason,
+        previous=previous,
+        previous_arrived=arrived,
+        waiting=waiting,
+        size=size,
     )
+
+
+def last_sent(db: sqlite3.Connection) -> tuple[str | None, int | None]:
+    """The last epoch that head office may have heard of, and how many events of it arrived.
+
+    An epoch of which nothing was frozen is known to nobody: the one before it comes in its place,
+    or head office would wait for ever for what that one left behind.
+    """
+    columns = "epoch, arrived, covered, previous, previous_arrived"
+    epoch, arrived, covered, *before = db.execute(f"SELECT {columns} FROM outbox").fetchone()  # noqa: S608 - a constant
+    return (epoch, arrived) if covered or before[0] is None else (before[0], before[1])
 
 
 def insert_event(

@@ -1,6 +1,7 @@
 """Collecting: nothing is believed unproved, nothing counts twice, and what is odd is told."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from c2rec.runtime.events import Event, Stamp, event_body, record_line
 from c2rec.runtime.identity import Identity, pseudonym
 from c2rec.runtime.inbox import FolderInbox
 from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.outbox_file import transaction
+from c2rec.runtime.outbox_rows import begin_epoch
 from c2rec.runtime.push import send
 from c2rec.train.transactions import read_dataset
 from tests.kiosks import WHO, purchase
@@ -40,6 +43,11 @@ def sell(office: Office, outbox: Outbox, *items: str) -> list[str]:
     sent = send(outbox, FolderInbox(office.inbox))
     assert sent.error is None
     return ids
+
+
+def begin_again(db: sqlite3.Connection, outbox: Outbox) -> None:
+    with transaction(db):
+        begin_epoch(db, outbox.identity, "erasure")
 
 
 def collected_ids(office: Office) -> list[str]:
@@ -311,6 +319,24 @@ def test_an_epoch_left_for_another_has_no_gap(office: Office) -> None:
     outbox.refused(dead, "poison")
     ids += sell(office, outbox, "B")
     outbox.anonymise([WHO])
+    ids += sell(office, outbox, "C")
+    found = office.collect()
+    assert found.doubts == []
+    assert sorted(collected_ids(office)) == sorted(ids)
+    outbox.close()
+
+
+def test_nor_has_one_that_is_two_epochs_back_and_the_one_between_said_nothing(
+    office: Office,
+) -> None:
+    outbox = kiosk(office)
+    ids = [outbox.record(purchase("A"))]
+    dead = outbox.freeze()
+    assert dead is not None
+    outbox.refused(dead, "poison")
+    ids += sell(office, outbox, "B")
+    outbox.anonymise([WHO])  # begins an epoch, of which nothing is frozen
+    outbox.work(lambda db: begin_again(db, outbox))
     ids += sell(office, outbox, "C")
     found = office.collect()
     assert found.doubts == []

@@ -1,7 +1,6 @@
 """Fault 45: ten thousand faulty cycles, after which memory, files and handles are as they were.
 
-A cycle is a list of steps, each a function of the kiosk and chance. What else a kiosk does over
-and over, such as a sync, is one more step of ``STEPS``.
+A cycle is a list of steps, each a function of the kiosk and chance.
 """
 
 import os
@@ -9,21 +8,30 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
 import pytest
 
+from c2rec.export.kit import write_kit
 from c2rec.runtime.carve import PAGE
-from c2rec.runtime.errors import HomeError
+from c2rec.runtime.enrol import enrol
+from c2rec.runtime.errors import HomeError, SyncError
 from c2rec.runtime.events import KINDS
 from c2rec.runtime.identity import pseudonym
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.push import send
+from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.settings import Settings
+from c2rec.runtime.sync import sync
+from tests.faults.server import PORTAL, Reply, serve
+from tests.faults.server import Fault as ReleaseFault
+from tests.faults.server import Server as ReleaseServer
 from tests.kiosks import Fault, Server, purchase, serving
 from tests.offices import Office, make_office
+from tests.repositories import Head
 
 CYCLES = 10_000
 WARM_UP = 1_000
@@ -38,8 +46,13 @@ class Kiosk:
     office: Office
     server: Server
     outbox: Outbox
+    head: Head
+    releases: ReleaseServer
+    """Serves the repository."""
     acknowledged: set[str] = field(default_factory=set)
     cycle: int = 0
+    synced: int = 0
+    failed: int = 0
 
     @property
     def home(self) -> Path:
@@ -112,16 +125,63 @@ def full_disk(kiosk: Kiosk, chance: random.Random) -> None:
         kiosk.outbox = Outbox(kiosk.home, kiosk.outbox.identity)
 
 
-STEPS: list[Step] = [record, push, end, erase, damage, full_disk]
+def publish(kiosk: Kiosk, chance: random.Random) -> None:
+    """Head office publishes a release, and forgets the one before the last."""
+    if kiosk.cycle % 400 == 0:
+        name = f"2020-07-27-{16 + kiosk.cycle:08x}"
+        rebought = chance.sample(range(4, 30), 3)
+        kiosk.head.publish(name=name, seed=chance.randrange(3), rebought=rebought)
+        shutil.rmtree(kiosk.head.releases.pop().folder)
+
+
+def take(kiosk: Kiosk, chance: random.Random) -> None:
+    """Sync, and half of the time something is wrong with the server; what is active answers."""
+    if chance.random() < 0.3:
+        kiosk.releases.fault = chance.choice([None, None, *RELEASE_FAULTS])
+        if kiosk.cycle % 400 > 200:
+            kiosk.releases.fault = None  # so that each release is taken at some time
+        try:
+            kiosk.synced += sync(kiosk.home).outcome == "installed"
+        except SyncError:
+            kiosk.failed += 1
+        kiosk.releases.requests.clear()
+    if chance.random() < 0.1:
+        recommender = Recommender.open(kiosk.home)
+        assert recommender.recommend("c000003").tier == "personal"
+        recommender.close()
+
+
+def _cut(_path: str, reply: Reply) -> Reply:
+    return replace(reply, content=reply.content[: len(reply.content) // 2])
+
+
+def _flip(_path: str, reply: Reply) -> Reply:
+    return replace(reply, content=reply.content[:-3] + b"\0" + reply.content[-2:])
+
+
+RELEASE_FAULTS: list[ReleaseFault] = [
+    _cut,
+    _flip,
+    lambda _path, _reply: Reply(200, PORTAL),
+    lambda _path, _reply: Reply(500, b""),
+    lambda path, reply: Reply(404, b"") if path.startswith("blob/") else reply,
+]
+STEPS: list[Step] = [record, push, publish, take, end, erase, damage, full_disk]
 
 
 @pytest.fixture
 def kiosk() -> Iterator[Kiosk]:
     folder = Path(tempfile.mkdtemp(prefix="c2rec-soak-"))
     office = make_office(folder)
-    with serving(office.inbox) as server:
+    head = Head(folder, office.keys)
+    head.publish()
+    write_kit(office.keys, "S1", "k1", folder / "kit")
+    with serving(office.inbox) as server, serve(head.repo) as releases:
+        settings = Settings(repository=releases.url, connect_timeout=2.0, read_timeout=2.0)
+        enrol(folder / "home", folder / "kit", settings)
+        sync(folder / "home")
         outbox = Outbox(folder / "home", office.keys.identity("S1", "k1"))
-        yield Kiosk(office, server, outbox)
+        yield Kiosk(office, server, outbox, head, releases)
     shutil.rmtree(folder)
 
 
@@ -151,11 +211,16 @@ def test_ten_thousand_faulty_cycles(kiosk: Kiosk) -> None:
     size = sum(path.stat().st_size for path in kiosk.home.rglob("*") if path.is_file())
     print(
         f"{CYCLES} cycles: {before[0] >> 20} to {after[0] >> 20} MiB, {before[1]} to {after[1]} "
-        f"handles, at most {files} files, {size >> 10} KiB at the end"
+        f"handles, at most {files} files, {size >> 10} KiB at the end; {kiosk.synced} releases "
+        f"taken, {kiosk.failed} syncs failed"
     )
+    assert kiosk.synced >= CYCLES // 400
+    assert kiosk.failed > CYCLES // 50
     assert after[0] - before[0] < 16 << 20
     assert after[1] <= before[1] + 2
-    assert files <= 12  # events.db, -wal, -shm, two locks, and three set aside with their logs
+    # events.db and what was set aside of it; state, settings, locks; two releases of six files each
+    # and one in the making; signed metadata
+    assert files <= 60
     assert size < 64 << 20
     _arrive(kiosk)
 
