@@ -21,7 +21,7 @@ from c2rec.export.golden import golden_tensors
 from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.export.space import space_of
 from c2rec.runtime.disk import sync_to_disk
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.manifest import (
     MANIFEST,
     ChannelCalibration,
@@ -41,7 +41,7 @@ from c2rec.train.probability import fit_platt
 from c2rec.train.run import Run
 from c2rec.train.split import Purchases, all_history
 from c2rec.train.strangers import popularity
-from c2rec.train.transactions import Dataset
+from c2rec.train.transactions import Dataset, read_dataset
 
 EVERY_STORE = "all"
 """The one store of all customers, where the data names none."""
@@ -66,7 +66,9 @@ class Content:
     interactions: int
 
 
-def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Manifest:
+def write_bundle(
+    run: Run, out: Path, *, data: Dataset | None = None, check: Callable[[Path], object]
+) -> Manifest:
     """Write the bundle of a run.
 
     The folder appears when it is complete and checked, or not at all.
@@ -74,6 +76,7 @@ def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Man
     Args:
         run: a fitted run.
         out: a folder that doesn't exist, or an empty one.
+        data: the purchases that it knows, as of ``with_newer``; None for the run's own.
         check: called with the complete folder under a temporary name; raises to refuse it.
 
     Raises:
@@ -81,14 +84,15 @@ def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Man
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ReleaseError(f"{out}: is there already; choose another --out or delete it first")
-    content = collect(run)
+    data = data or run.data.dataset
+    content = collect(run, data)
     out = out.resolve()
     temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         temporary.chmod(0o755)
-        manifest = _write(run, content, temporary)
+        manifest = _write(run, data, content, temporary)
         check(temporary)
         temporary.replace(out)
         sync_to_disk(out.parent)
@@ -100,7 +104,7 @@ def write_bundle(run: Run, out: Path, *, check: Callable[[Path], object]) -> Man
     return manifest
 
 
-def collect(run: Run) -> Content:
+def collect(run: Run, dataset: Dataset) -> Content:
     """Gather what the bundle of a run says.
 
     Histories hold every purchase in the data, those of the validation and test periods too: a
@@ -108,7 +112,7 @@ def collect(run: Run) -> Content:
     left out of training are served as well; a table has rows for those it was trained on alone.
     """
     vocabulary = run.data.split.vocabulary
-    dataset, model = run.data.dataset, run.model
+    model = run.model
     if model.config.components != len(COMPONENTS):
         raise ReleaseError(
             f"{run.folder}: was fitted with --components {model.config.components}, which is for "
@@ -138,6 +142,30 @@ def collect(run: Run) -> Content:
     rows = _item_rows(dataset.items, vocabulary.item_ids)
     stores = stores_of(dataset.transactions, customer_ids)
     return Content(items, customers, golden, rows, customer_ids, stores, len(purchases.items))
+
+
+def with_newer(run: Run, newer: Path | None) -> Dataset:
+    """Join a run's purchases with newer ones, of the same items.
+
+    The model stays as it was trained, and so does its space: of a release with newer purchases a
+    kiosk fetches only what changed.
+
+    Raises:
+        DataError: ``newer`` can't be used.
+        PublishError: a table of customers can't take new purchases.
+    """
+    ours = run.data.dataset
+    if newer is None:
+        return ours
+    if run.model.config.encoder != "history":
+        raise PublishError(
+            f"{run.folder}: was fitted with a table of customers, which can't take new purchases; "
+            "leave --newer out, or fit with --encoder history"
+        )
+    both = pl.concat([ours.transactions, read_dataset(newer).transactions]).unique(
+        maintain_order=True
+    )
+    return Dataset(both, ours.items, ours.fingerprint)
 
 
 def customers_of(run: Run, data: Dataset) -> tuple[list[str], Purchases]:
@@ -258,7 +286,7 @@ def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str
     return catalogue.rows(named=True)
 
 
-def _write(run: Run, content: Content, folder: Path) -> Manifest:
+def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manifest:
     model = run.model
     files = {
         "items.safetensors": _tensors(content.items),
@@ -268,7 +296,7 @@ def _write(run: Run, content: Content, folder: Path) -> Manifest:
         "customers.jsonl": _json_lines(content.customer_ids),
         "stores.jsonl": _json_lines(content.stores),
     }
-    days = run.data.dataset.transactions["timestamp"].dt.date()
+    days = dataset.transactions["timestamp"].dt.date()
     first, last = str(days.min()), str(days.max())
     # the graphs carry the release's name, so the name is made of everything but it
     nameless = [graph.SerializeToString(deterministic=True) for graph in _graphs(model, "")]

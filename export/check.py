@@ -18,6 +18,7 @@ from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.scorer import Encoder, Scorer
 from c2rec.runtime.tensors import Array
 from c2rec.train.run import Run
+from c2rec.train.transactions import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Checked:
     """The comparison with PyTorch; None without a run."""
 
 
-def check_bundle(folder: Path, run: Run | None = None) -> Checked:
+def check_bundle(folder: Path, run: Run | None = None, data: Dataset | None = None) -> Checked:
     """Check a bundle.
 
     Names, sizes, digests, shapes and values; both graphs with ``onnx.checker``; golden inputs
@@ -41,6 +42,7 @@ def check_bundle(folder: Path, run: Run | None = None) -> Checked:
     Args:
         folder: the bundle.
         run: the run it was made of, or None.
+        data: the purchases it was made of; None for the run's own.
 
     Raises:
         ReleaseError: something doesn't hold.
@@ -58,7 +60,7 @@ def check_bundle(folder: Path, run: Run | None = None) -> Checked:
             golden = len(cache.array("golden/has"))
             parity = None
             if run is not None:
-                _compare_content(bundle, run)
+                _compare_content(bundle, run, data or run.data.dataset)
                 encoder = Encoder(cache) if bundle.manifest.encoder == "history" else None
                 scale = float(cache.array("golden/components").std())
                 parity = compare(run.model, Scorer(cache), encoder, scale=scale)
@@ -79,9 +81,9 @@ def _check_graph(bundle: Bundle, name: str) -> None:
         raise ReleaseError(f"{name}: its metadata is {metadata}; allowed: {expected}")
 
 
-def _compare_content(bundle: Bundle, run: Run) -> None:
+def _compare_content(bundle: Bundle, run: Run, data: Dataset) -> None:
     """Make sure that the bundle says what an export of the run would say now."""
-    content = collect(run)
+    content = collect(run, data)
     counts = bundle.manifest.counts
     ours = (len(content.item_rows), len(content.customer_ids), content.interactions)
     theirs = (counts.items, counts.customers, counts.interactions)

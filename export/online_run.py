@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from c2rec.export.bundle import calibration, customers_of, space_of_run, stores_of
+from c2rec.export.bundle import calibration, customers_of, space_of_run, stores_of, with_newer
 from c2rec.export.online_lists import OnlineLists, Rows
 from c2rec.export.online_scores import About, MadeLists
 from c2rec.runtime.errors import PublishError
@@ -27,7 +27,7 @@ from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import slices
 from c2rec.train.run import Run
-from c2rec.train.transactions import Dataset, read_dataset
+from c2rec.train.transactions import Dataset
 
 TOP = 100
 """Items of a list."""
@@ -58,7 +58,7 @@ def lists_of_run(
     """
     if not 1 <= top <= LONGEST_LIST:
         raise PublishError(f"--top is {top}; allowed: 1 to {LONGEST_LIST}")
-    data, since = _with_newer(run, newer)
+    data, since = with_newer(run, newer), _day_of(run.data.dataset)
     here = CHANNELS.index(channel)
     customer_ids, purchases = customers_of(run, data)
     items = run.data.index.items
@@ -95,22 +95,10 @@ def _chances(
     return chances
 
 
-def _with_newer(run: Run, newer: Path | None) -> tuple[Dataset, datetime]:
-    """All purchases, and the day from which on a release of the run may not know them."""
-    ours = run.data.dataset
-    last = ours.transactions["timestamp"].dt.date().max()
-    since = datetime.combine(last, time(), UTC)  # type: ignore[arg-type]
-    if newer is None:
-        return ours, since
-    if run.model.config.encoder != "history":
-        raise PublishError(
-            f"{run.folder}: was fitted with a table of customers, which can't take new purchases; "
-            "leave --newer out, or fit with --encoder history"
-        )
-    both = pl.concat([ours.transactions, read_dataset(newer).transactions]).unique(
-        maintain_order=True
-    )
-    return Dataset(both, ours.items, ours.fingerprint), since
+def _day_of(data: Dataset) -> datetime:
+    """The day from which on a release of the data may not know what was bought."""
+    last = data.transactions["timestamp"].dt.date().max()
+    return datetime.combine(last, time(), UTC)  # type: ignore[arg-type]
 
 
 def _as_of(data: Dataset) -> datetime:

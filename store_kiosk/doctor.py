@@ -261,6 +261,19 @@ def _outbox(home: Path) -> _Found:
         yield "ok", f"{waiting:,} events wait to be sent", None
 
 
+def _erasure(home: Path) -> _Found:
+    from c2rec.runtime.erase import unfinished  # numpy, which this check alone needs
+
+    if count := unfinished(home):
+        yield (
+            "failure",
+            f"{count} erasures were begun and did not end: pieces of these customers are here",
+            "run the same again for each: c2rec-kiosk erase CUSTOMER --receipt FILE",
+        )
+    else:
+        yield "ok", "no erasure waits to be finished", None
+
+
 _CHECKS: dict[str, Callable[[Path], _Found]] = {
     "home": _home,
     "enrolment": _enrolment,
@@ -273,4 +286,5 @@ _CHECKS: dict[str, Callable[[Path], _Found]] = {
     "sync": _sync,
     "signatures": _expiry,
     "events": _outbox,
+    "erasure": _erasure,
 }

@@ -14,12 +14,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from c2rec.export.bundle import attention_bias, collect, write_bundle
+from c2rec.export.bundle import attention_bias, collect, with_newer, write_bundle
 from c2rec.export.check import check_bundle
 from c2rec.export.graph import encoder_graph, scorer_graph
+from c2rec.export.keys import make_keys
+from c2rec.export.publish import publish
 from c2rec.export.space import space_of
 from c2rec.runtime.bundle import read_bundle
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.errors import DataError, PublishError, ReleaseError
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.train import loop
@@ -214,7 +216,7 @@ def test_golden_customers_are_nobody(bundle: Path, table_run: Run, tmp_path: Pat
 
 def test_the_space_stays_where_popularity_alone_changes(run: Run, tmp_path: Path) -> None:
     """Rows and vectors of customers mean the same as long as the model is the same."""
-    content = collect(run)
+    content = collect(run, run.data.dataset)
     ids = [row["item_id"] for row in content.item_rows]
     graphs = [scorer_graph(run.model, "").SerializeToString(deterministic=True)]
     space = space_of(ids, content.items, graphs)
@@ -227,6 +229,51 @@ def test_the_space_stays_where_popularity_alone_changes(run: Run, tmp_path: Path
     assert space_of(ids, content.items, [b"another"]) != space
 
 
+def newer_purchases(folder: Path, run: Run) -> Path:
+    """A dataset: two of the run's customers, and a new one, bought something a day later."""
+    table = run.data.dataset.transactions
+    last = table["timestamp"].max()
+    rows = table.filter(pl.col("channel") == "offline").unique("customer_id", maintain_order=True)
+    rows = rows.head(3)
+    theirs = set(table.join(rows, on="customer_id", how="semi")["item_id"])
+    other = next(each for each in run.data.split.vocabulary.item_ids if each not in theirs)
+    rows = rows.with_columns(timestamp=pl.lit(last).dt.offset_by("1d"), item_id=pl.lit(other))
+    ids = pl.Series(["C-new", *rows["customer_id"].to_list()[1:]])
+    folder.mkdir()
+    rows.with_columns(customer_id=ids).write_parquet(folder / "transactions.parquet")
+    return folder
+
+
+def test_newer_purchases_are_known_in_the_same_space_and_move_alone(
+    run: Run, bundle: Path, tmp_path: Path
+) -> None:
+    """Yesterday's model with today's purchases: a kiosk fetches what changed."""
+    newer = with_newer(run, newer_purchases(tmp_path / "newer", run))
+    out = tmp_path / "today"
+    write_bundle(run, out, data=newer, check=lambda folder: check_bundle(folder, run, newer))
+    before, after = (read_bundle(folder).manifest for folder in (bundle, out))
+    assert after.space == before.space
+    assert after.data_to > before.data_to
+    assert after.counts.customers == before.counts.customers + 1
+    assert after.release != before.release
+    with pytest.raises(ReleaseError, match="it is not the run of this bundle"):
+        check_bundle(out, run)
+    keys, repo = make_keys(tmp_path / "keys", passphrase=None), tmp_path / "repo"
+    publish(bundle, repo, keys)
+    published = publish(out, repo, keys)
+    assert published.deltas == 3  # of the stores of these customers
+
+
+def test_newer_purchases_that_cannot_be_read_or_taken_are_refused(
+    run: Run, table_run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        with_newer(run, tmp_path / "nowhere")
+    newer = newer_purchases(tmp_path / "newer", table_run)
+    with pytest.raises(PublishError, match="a table of customers, which can't take new purchases"):
+        with_newer(table_run, newer)
+
+
 def test_customers_belong_to_the_stores_they_bought_in(run: Run) -> None:
     table = run.data.dataset.transactions
     customers = table["customer_id"].unique().sort().to_list()
@@ -234,7 +281,7 @@ def test_customers_belong_to_the_stores_they_bought_in(run: Run) -> None:
     number = {customer: n % 4 for n, customer in enumerate(customers)}
     stores = [where.get(number[customer], "S1/é") for customer in table["customer_id"]]
     data = replace(run.data.dataset, transactions=table.with_columns(store_id=pl.Series(stores)))
-    content = collect(replace(run, data=replace(run.data, dataset=data)))
+    content = collect(run, data)
     offline = set(table.filter(pl.col("channel") == "offline")["customer_id"])
     for customer, listed in zip(content.customer_ids, content.stores, strict=True):
         store = where.get(number[customer], "S1/é")
@@ -242,7 +289,7 @@ def test_customers_belong_to_the_stores_they_bought_in(run: Run) -> None:
     nowhere = replace(
         run.data.dataset, transactions=table.with_columns(pl.lit(None, pl.String).alias("store_id"))
     )
-    content = collect(replace(run, data=replace(run.data, dataset=nowhere)))
+    content = collect(run, nowhere)
     assert content.stores == [["all"]] * len(content.customer_ids)
 
 

@@ -198,6 +198,15 @@ def test_a_healthy_kiosk_is_told_so(place: Place) -> None:
     assert any(re.match(r"ok +enrolment +kiosk K1 of store S1, ring stable", x) for x in lines)
 
 
+def test_an_erasure_that_did_not_end_is_told(place: Place) -> None:
+    """What it has put aside holds pieces of the customer until it is run again."""
+    (place.home / "erasing").mkdir()
+    (place.home / "erasing" / "a-mark.json").write_text("{}")
+    text, fix = verdicts(place, 2)["erasure failure"]
+    assert "1 erasures were begun and did not end" in text
+    assert "c2rec-kiosk erase CUSTOMER" in fix
+
+
 def test_the_doctor_changes_nothing(place: Place) -> None:
     run(place, "doctor")  # it notes what it has read whole
     before = {path: path.read_bytes() for path in place.home.rglob("*") if path.is_file()}

@@ -9,23 +9,31 @@ import click
 from c2rec.train.commands.options import FOLDER, JSON
 
 DATA = click.option("--data", type=FOLDER, help="Where the run's dataset is now, if it moved.")
+NEWER = click.option(
+    "--newer", type=FOLDER, help="Dataset of purchases since the run's data, of the same items."
+)
 
 
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="Folder to make.")
 @DATA
-def bundle(run: Path, out: Path, data: Path | None) -> None:
+@NEWER
+def bundle(run: Path, out: Path, data: Path | None, newer: Path | None) -> None:
     """Write the bundle of a run, check it, and keep it only if the check holds.
 
-    The bundle knows all purchases in the run's data, those of the test period too.
+    The bundle knows all purchases in the run's data, those of the test period too, and with --newer
+    those since: published, it moves only what changed to a kiosk that has the run's last one.
     """
-    from c2rec.export.bundle import write_bundle
+    from c2rec.export.bundle import with_newer, write_bundle
     from c2rec.export.check import check_bundle
     from c2rec.train.run import load_run
 
     fitted = load_run(run, data)
-    manifest = write_bundle(fitted, out, check=lambda folder: check_bundle(folder, fitted))
+    known = with_newer(fitted, newer)
+    manifest = write_bundle(
+        fitted, out, data=known, check=lambda folder: check_bundle(folder, fitted, known)
+    )
     counts = manifest.counts
     click.echo(
         f"{out}: release {manifest.release}, {counts.items} items, {counts.customers} customers, "
@@ -37,16 +45,25 @@ def bundle(run: Path, out: Path, data: Path | None) -> None:
 @click.argument("folder", metavar="BUNDLE", type=FOLDER)
 @click.option("--against", type=FOLDER, metavar="RUN", help="Compare with the run it was made of.")
 @DATA
+@NEWER
 @JSON
-def check(folder: Path, against: Path | None, data: Path | None, as_json: bool) -> None:
+def check(
+    folder: Path,
+    against: Path | None,
+    data: Path | None,
+    newer: Path | None,
+    as_json: bool,
+) -> None:
     """Check a bundle: digests, shapes, values, graphs, golden answers, and parity with PyTorch.
 
     Exits 1 at the first thing that doesn't hold.
     """
+    from c2rec.export.bundle import with_newer
     from c2rec.export.check import check_bundle
     from c2rec.train.run import load_run
 
-    checked = check_bundle(folder, load_run(against, data) if against else None)
+    run = load_run(against, data) if against else None
+    checked = check_bundle(folder, run, with_newer(run, newer) if run else None)
     manifest, parity = checked.manifest, checked.parity
     if as_json:
         document = {
