@@ -22,10 +22,13 @@ class Blobs:
 
     Args:
         storage: the repository.
+        mend: read what is there before it is taken for the same, and write it again where it is
+            damaged.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, mend: bool = False) -> None:
         self._storage = storage
+        self._mend = mend
         self._there: dict[str, int] | None = None
         self.written = 0
         """Blobs that were not there before."""
@@ -34,7 +37,7 @@ class Blobs:
     def put(self, content: bytes) -> BlobRef:
         """Write a blob, unless it is there."""
         blob = BlobRef(sha256(content).hexdigest(), len(content))
-        if not self.has(blob):
+        if not self.has(blob) or (self._mend and self.find(blob) is None):
             self._storage.write(blob_path(blob), content)
             self._sizes()[blob_path(blob)] = blob.bytes
             self.written += 1

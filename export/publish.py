@@ -103,7 +103,7 @@ def publish(
         number = _next_seq(repository, releases, seq)
         report("reading customers")
         customers = Customers(bundle, keys.customer_key, erased(repository))
-        cut = _Cut(bundle, customers, Blobs(repository.storage), releases, report)
+        cut = _Cut(bundle, customers, Blobs(repository.storage, mend=again), releases, report)
         files = cut.files()
         indexes, shards = cut.stores(keys)
         release = PublishedRelease(

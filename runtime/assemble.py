@@ -17,7 +17,7 @@ from c2rec.runtime.disk import (
 )
 from c2rec.runtime.documents import BlobRef, PublishedRelease
 from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob, take_pieces
-from c2rec.runtime.errors import HomeError, ReleaseError
+from c2rec.runtime.errors import HomeError, ReleaseError, TooNewError
 from c2rec.runtime.flip import check_space, put_in_service
 from c2rec.runtime.generation import Part, make_filler, plan, stores_of
 from c2rec.runtime.identity import Identity
@@ -96,6 +96,8 @@ def install_release(
                 seq=release.seq,
                 report=report,
             )
+        except TooNewError:
+            raise  # an upgraded kiosk takes it
         except ReleaseError as error:
             with changing_state(home) as db:
                 mark_bad(db, release.seq, release.manifest.release, str(error))

@@ -54,7 +54,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         _write_secret(identity_path(home), identity.to_json().encode())
         write_whole(path, root)
         # the last: with it, the kiosk is enrolled
-        write_whole(settings_path(home), settings.to_toml().encode())
+        _write_secret(settings_path(home), settings.to_toml().encode())  # a URL may hold a password
     return identity
 
 

@@ -41,7 +41,7 @@ from c2rec.runtime.residue import Searched, Traces, pieces, search, written
 from c2rec.runtime.rewrite import copy_without, customers_to_go
 from c2rec.runtime.state import changing_state, now_text, read_tables
 from c2rec.runtime.tombstones import Tombstones, bury, read_tombstones, salted
-from c2rec.runtime.whole import note_whole
+from c2rec.runtime.whole import forget_whole, note_whole
 
 _ADVICE = "where a file is damaged, sync or install a release first; then erase again"
 _VECTORS = ("components", "probabilities")
@@ -155,7 +155,8 @@ def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity
     """Erase whom head office says is to be erased; costs next to nothing where nobody is new.
 
     The files are rewritten first, and the marks noted then: cut in between, the next sync, which
-    reads the same list, does it again. A damaged file is left alone: a sync builds it anew.
+    reads the same list, does it again. A damaged file is removed; the active release's stays, and
+    the sync builds it anew.
 
     Args:
         home: the home folder, whose lock the caller holds.
@@ -276,13 +277,15 @@ def _rewrite(
 ) -> None:
     """Put copies without some customers in the place of all files that hold them."""
     for path, name, sha256 in list(_held(home)):
-        if not path.is_file() or (skip_damaged and sha256_of(path) != sha256):
+        if not path.is_file():
+            continue
+        if sha256_of(path) != sha256:  # a copy would pass for whole
+            if not _dropped(home, path, name) and not skip_damaged:
+                raise HomeError(f"{path} is damaged; {_ADVICE}")
             continue
         rowids = customers_to_go(path, is_gone)
         if not rowids:
             continue
-        if sha256_of(path) != sha256:  # a copy would pass for whole
-            raise HomeError(f"{path} is damaged; {_ADVICE}")
         check_space(home, path.stat().st_size, "a copy without an erased customer")
         unfinished = path.with_name(f"{path.name}.tmp")
         unfinished.unlink(missing_ok=True)
@@ -306,6 +309,25 @@ def _rewrite(
             note_whole(home, final, digest)
         path.unlink()
         sync_to_disk(path.parent)
+
+
+def _dropped(home: Path, path: Path, name: str) -> bool:
+    """Remove a damaged file, customers and all, unless it is the active release's.
+
+    That one is read anew by the next sync, which then builds it anew.
+    """
+    with changing_state(home) as db:
+        if path.parent.name == "scores":
+            db.execute("DELETE FROM scores WHERE file = ?", [name])
+        else:
+            db.execute("DELETE FROM generations WHERE role = 'previous' AND name = ?", [name])
+        active = db.execute("SELECT 1 FROM generations WHERE name = ?", [name]).fetchone()
+    if path.parent.name == "gen" and active:
+        forget_whole(home)
+        return False
+    path.unlink()
+    sync_to_disk(path.parent)
+    return True
 
 
 def _anonymise(home: Path, identity: Identity, pseudonyms: Collection[bytes]) -> int:

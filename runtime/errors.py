@@ -5,7 +5,8 @@
     C2RecError
     ├── DataError          transactions or items that can't be used
     ├── RunError           a training run that can't be read, resumed or evaluated
-    ├── ReleaseError       a bundle that is damaged, incomplete, tampered with or too new
+    ├── ReleaseError       a bundle that is damaged, incomplete or tampered with
+    │   └── TooNewError          it is of a format that this version doesn't know
     ├── HomeError          a kiosk's home folder or SQLite file that can't be used
     │   └── NotInstalledError   no release has been installed there yet
     ├── RequestError       a request that can't be answered as asked, such as k = 0
@@ -36,6 +37,10 @@ class RunError(C2RecError):
 
 class ReleaseError(C2RecError):
     """A bundle is damaged, incomplete, tampered with, or of a newer format."""
+
+
+class TooNewError(ReleaseError):
+    """A release is of a newer format; an upgrade of c2rec can read it."""
 
 
 class HomeError(C2RecError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.errors import ReleaseError, TooNewError
 
 FORMAT = 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -134,7 +134,7 @@ def read_document(where: str, content: bytes | str) -> Fields:
         raise ReleaseError(f"{where} is {values!r:.80}; allowed: a JSON object")
     fields = Fields(where, values)
     if type(values.get("format")) is int and values["format"] > FORMAT:
-        raise ReleaseError(
+        raise TooNewError(
             f"{where}: format is {values['format']}, newer than the {FORMAT} that this version "
             "reads; upgrade it: pip install --upgrade c2rec"
         )

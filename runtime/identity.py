@@ -129,7 +129,7 @@ def pseudonym(customer_key: bytes, customer_id: str) -> bytes:
 
     HMAC-SHA256, RFC 2104, cut to 128 bits: without the key an id can be neither read nor guessed.
     """
-    text = b"customer\0" + customer_id.encode(errors="surrogateescape")
+    text = b"customer\0" + customer_id.encode(errors="surrogatepass")
     return hmac.digest(customer_key, text, hashlib.sha256)[:PSEUDONYM_BYTES]
 
 

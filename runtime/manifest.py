@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.errors import ReleaseError, TooNewError
 from c2rec.runtime.records import CHANNELS
 
 EncoderName: TypeAlias = Literal["history", "table"]
@@ -256,7 +256,7 @@ def _get_object(fields: Mapping[str, Any], name: str, path: str = "") -> Mapping
 
 def _check_format(value: object) -> None:
     if type(value) is int and value > FORMAT:
-        raise ReleaseError(
+        raise TooNewError(
             f"{MANIFEST}: format is {shown(value)}, newer than the {FORMAT} that this version "
             "reads; upgrade it: pip install --upgrade c2rec"
         )

@@ -216,9 +216,10 @@ class Recommender:
         Raises:
             HomeError: the state can't be read.
         """
-        return self._home is not None and (
-            read_state(self._home).active.release != self.manifest.release
-        )
+        if self._home is None:
+            return False
+        active, mine = read_state(self._home).active, self._generation
+        return mine is None or (active.release, active.seq) != (mine.release, mine.seq)
 
     def _keep_up(self) -> None:
         """Follow what was done in the home since the last request; costs a read of a few bytes."""

@@ -10,6 +10,7 @@ each: ``status`` has to be quick.
 import contextlib
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,6 +22,21 @@ from c2rec.runtime.disk import home_errors, install_command, sync_to_disk, write
 from c2rec.runtime.errors import HomeError, NotInstalledError
 
 _COPIED = ("generations", "trial", "floors", "bad", "tombstones", "salt", "scores")
+
+
+_ERASED = {"tombstones": "id", "salt": "value"}
+"""Tables that tell who was erased, with the column that does."""
+_COLUMNS: dict[str, dict[str, type]] = {
+    "generations": {"role": str, "release": str, "installed_at": str, "sha256": str},
+    "trial": {"name": str, "starts": int, "answers": int},
+    "floors": {"name": str, "value": int},
+    "bad": {"seq": int, "release": str, "reason": str},
+    "tombstones": {"id": str},
+    "salt": {"value": str},
+    "scores": {"seq": int, "file": str, "sha256": str, "as_of": str},
+    "outcomes": {"what": str, "at": str, "ok": int, "text": str},
+}
+"""What is read of each table; anything else is damage."""
 
 
 class Generation(NamedTuple):
@@ -125,12 +141,34 @@ def read_tables(home: Path, names: tuple[str, ...]) -> dict[str, list[dict[str, 
                 # An install that was cut before its first flip leaves a file without tables, and so
                 # does who empties it.
                 if found:
-                    return found
+                    return _with_erased(home, found)
     except HomeError:
         if _copy(home) is None:
             raise
     copied = _copy(home) or {}
     return {name: copied[name] for name in names if name in copied}
+
+
+def _with_erased(
+    home: Path, found: dict[str, list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Add what the copy knows of erased customers: the file may be an old one, put back."""
+    copied = _copy(home) or {} if found.keys() & {"tombstones", "salt"} else {}
+    for name in found.keys() & {"tombstones", "salt"} & copied.keys():
+        known = {row[_ERASED[name]] for row in found[name]}
+        found[name] = found[name] + [r for r in copied[name] if r[_ERASED[name]] not in known]
+    return found
+
+
+def _keep_erased(db: sqlite3.Connection, copied: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Take over from the copy who was erased, in ``changing_state``."""
+    if not db.execute("SELECT 1 FROM salt").fetchone():
+        values = [(row["value"],) for row in copied.get("salt", [])]
+        db.executemany("INSERT INTO salt (value) VALUES (?)", values)
+    db.executemany(
+        "INSERT OR IGNORE INTO tombstones (id, at, origin) VALUES (:id, :at, :origin)",
+        copied.get("tombstones", []),
+    )
 
 
 @contextmanager
@@ -153,6 +191,7 @@ def changing_state(home: Path) -> Iterator[sqlite3.Connection]:
             db.isolation_level = None
             db.execute("BEGIN IMMEDIATE")
             try:
+                _keep_erased(db, _copy(home) or {})
                 yield db
                 _write_copy(home, db)
                 db.execute("COMMIT")
@@ -197,26 +236,30 @@ def activate(
     return read_state(home)
 
 
-def go_back(home: Path, reason: str) -> State:
+def go_back(home: Path, reason: str, *, name: str | None = None) -> State:
     """Make the previous release the active one, and mark the active one bad, at one go.
 
     Args:
         home: the home folder.
         reason: why, for an operator to read.
+        name: of the generation to leave; where another is active by now, nothing is done. None:
+            whichever is active.
 
     Raises:
         NotInstalledError: there is no previous release.
         HomeError: the file can't be written; the state is then as it was.
     """
     with changing_state(home) as db:
-        query = "SELECT role, seq, release FROM generations"
-        roles = {role: (seq, release) for role, seq, release in db.execute(query)}
+        query = "SELECT role, seq, release, name FROM generations"
+        roles = {role: rest for role, *rest in db.execute(query)}
+        if name is not None and roles["active"][2] != name:
+            return read_state(home)
         if "previous" not in roles:
             raise NotInstalledError(
                 f"{home} holds no release but the active one; "
                 f"sync, or install another: {install_command(home)}"
             )
-        seq, release = roles["active"]
+        seq, release, _ = roles["active"]
         if seq is not None:
             mark_bad(db, seq, release, reason)
         db.execute("DELETE FROM generations WHERE role = 'active'")
@@ -270,13 +313,27 @@ def _generation(row: Mapping[str, Any]) -> Generation:
 def _tables(uri: str, names: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
     with closing(sqlite3.connect(uri, uri=True)) as db:
         db.row_factory = sqlite3.Row
-        db.execute("BEGIN")  # all of one moment
-        made = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-        return {
-            name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 - ours
-            for name in names
-            if name in made
-        }
+        try:
+            db.execute("BEGIN")  # all of one moment
+            made = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            found = {
+                name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608 - ours
+                for name in names
+                if name in made
+            }
+        except sqlite3.OperationalError as error:
+            if "decode" in str(error):  # a text that is no UTF-8 was not written so
+                raise sqlite3.DatabaseError(str(error)) from error
+            raise
+    for name, rows in found.items():
+        for row in rows:
+            for column, kind in _COLUMNS[name].items():
+                if not isinstance(row.get(column), kind):
+                    raise sqlite3.DatabaseError(f"table {name} is damaged: {column} is not as made")
+    for row in found.get("salt", []):
+        if not re.fullmatch("[0-9a-f]+", row["value"]):
+            raise sqlite3.DatabaseError("table salt is damaged")
+    return found
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -39,7 +39,7 @@ def begin(home: Path) -> tuple[State, str | None]:
         reason = f"{state.trial.starts} starts without an answer while it was on trial"
         release = state.active.release
         try:
-            then = go_back(home, reason)
+            then = go_back(home, reason, name=state.active.name)
         except HomeError:  # where it can't be written down, it is so all the same
             then = State(state.previous, None)
         return then, (

@@ -40,6 +40,7 @@ ROOT = "root.json"
 _CACHE = "tuf"
 _BASE = "c2rec:///"  # python-tuf joins names to a base; the source knows where they are
 _LARGEST_TARGET = 64 << 20
+_LARGEST_VERSION = 2**53
 _ROLES = {"channel": "channel", "rel": "release", "tomb": "data", "scores": "scores"}
 """Which role signs the targets of a folder; the product's own repositories have no other folder."""
 
@@ -168,6 +169,11 @@ def _check_floors(home: Path, repository: Repository, floors: Mapping[str, int])
     for role, signed in found.items():
         if signed.is_expired(now):
             raise exceptions.ExpiredMetadataError(f"{role}.json is expired")
+        if signed.version > _LARGEST_VERSION:
+            raise TrustError(
+                f"{role}.json has version {signed.version}; allowed: up to {_LARGEST_VERSION}; "
+                "its key may be stolen: head office rotates it"
+            )
         least = 0 if role in renewed else floors.get(role, 0)
         if signed.version < least:
             raise exceptions.BadVersionNumberError(

@@ -79,7 +79,13 @@ def _enrolment(home: Path) -> _Found:
         )
         return
     who = f"kiosk {identity.device} of store {identity.store}, ring {settings.ring}"
-    yield "ok", f"{who}, from {settings.repository}", None
+    yield "ok", f"{who}, from {_shown(settings.repository)}", None
+
+
+def _shown(place: str) -> str:
+    """An address without its name and password."""
+    scheme, separator, rest = place.partition("://")
+    return scheme + separator + rest.rpartition("@")[2] if separator else place
 
 
 def _keys(home: Path) -> _Found:
