@@ -75,6 +75,7 @@ def collect(
         OSError, sqlite3.Error: ``out`` can't be written.
     """
     found = Collection()
+    keys.identity("store", "device")  # keys that can't be read must not refuse every batch
     out.mkdir(parents=True, exist_ok=True)
     with _only_collector(out):
         collected = Collected(out / "collected.db")
@@ -142,10 +143,9 @@ def _take_new(
 def _is_new(entry: Entry, known: Known | None) -> bool:
     if entry.name.rsplit("/", 1)[-1].startswith("."):  # still being written
         return False
-    return known is None or (entry.bytes, entry.modified.timestamp()) != (
-        known.bytes,
-        known.modified,
-    )
+    if known is None or known.reason is not None:  # refused by other keys, it may be good now
+        return True
+    return (entry.bytes, entry.modified.timestamp()) != (known.bytes, known.modified)
 
 
 def _take(
@@ -167,6 +167,8 @@ def _take(
             raise EventError(f"it has {entry.bytes} bytes; allowed: {LONGEST}")
         batch = _prove(entry.name, content, keys)
     except EventError as error:
+        if known is not None and (known.sha256, known.reason) == (sha256, str(error)):
+            return  # as before
         found.refused += 1
         _quarantine(out, entry.name, content, str(error))
         collected.note(entry, sha256, str(error))
@@ -189,7 +191,7 @@ def _prove(name: str, content: bytes, keys: Keys) -> Batch:
     store, device = claimed_kiosk(content)
     try:
         device_key = keys.identity(store, device).device_key
-    except PublishError as error:
+    except PublishError as error:  # no kiosk has such a name
         raise EventError(str(error)) from error
     batch = parse_batch(content, device_key)
     if batch.header.key != name:

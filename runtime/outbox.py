@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -36,6 +37,8 @@ from c2rec.runtime.outbox_rows import (
     make_room,
     read_state,
 )
+from c2rec.runtime.tombstones import Tombstones, read_tombstones
+from c2rec.runtime.watch import Watch
 
 QUOTA = 64 << 20
 """Bytes of events that may wait: some 200,000."""
@@ -67,6 +70,8 @@ class Outbox:
     ) -> None:
         self.home, self.identity, self.quota = home, identity, quota
         self._clock = clock
+        self._watch = Watch(home)
+        self._erased: Tombstones | None = None
         self._file = OutboxFile(home)
         self.work(lambda _: None)
 
@@ -87,7 +92,16 @@ class Outbox:
                 not be dropped for it.
             HomeError: it can't be written, as on a full disk; then it was not recorded.
         """
+        event = self._nameless_where_erased(event)
         return self.work(lambda db: self._record(db, event))
+
+    def _nameless_where_erased(self, event: Event) -> Event:
+        """Leave out who asked to be erased: a page may still have the customer open."""
+        if event.customer is None:
+            return event
+        if self._erased is None or self._watch.moved():
+            self._erased = read_tombstones(self.home, self.identity)
+        return replace(event, customer=None) if self._erased.covers(event.customer) else event
 
     def freeze(self) -> Frozen | None:
         """Make a batch of the events that waited longest and are in none; None: there are none.

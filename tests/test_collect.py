@@ -10,8 +10,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from c2rec.export.collect import read_customers, read_items
+from c2rec.export.commands.collect import collect as collect_command
+from c2rec.export.keys import Keys, make_keys
 from c2rec.runtime.batches import Epoch, parse_batch, write_batch
 from c2rec.runtime.errors import PublishError
 from c2rec.runtime.events import Event, Stamp, event_body, record_line
@@ -472,3 +475,30 @@ def test_one_collects_at_a_time(office: Office) -> None:
             office.collect()
 
     office.collect(report=report)
+
+
+def test_other_keys_refuse_nothing_for_ever(office: Office, tmp_path: Path) -> None:
+    """The wrong folder once, and the right one then."""
+    outbox = kiosk(office)
+    ids = sell(office, outbox, "A", "B")
+    outbox.close()
+    wrong = Office(office.folder, make_keys(tmp_path / "others", passphrase=None))
+    assert (wrong.collect().refused, wrong.collect().refused) == (1, 0)
+    assert office.collect().events == 2
+    assert sorted(collected_ids(office)) == sorted(ids)
+    assert office.collect().doubts == []
+
+
+def test_keys_that_cannot_be_read_refuse_no_batch(office: Office, tmp_path: Path) -> None:
+    sell(office, outbox := kiosk(office), "A")
+    outbox.close()
+    with pytest.raises(PublishError, match=r"customer\.key"):
+        Office(office.folder, Keys(tmp_path / "empty")).collect()
+    assert office.collect().events == 1
+
+
+def test_an_inbox_that_is_not_there_is_no_quiet_day(office: Office) -> None:
+    options = [str(office.folder / "nowhere"), str(office.out), "--keys", str(office.keys.folder)]
+    with pytest.raises(PublishError, match="is no folder with what kiosks sent"):
+        CliRunner().invoke(collect_command, options, catch_exceptions=False)
+    assert not office.out.exists()

@@ -20,6 +20,8 @@ from c2rec.runtime.identity import Identity
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.outbox_file import has_wal_bug
 from c2rec.runtime.reasons import CATALOGUE
+from c2rec.runtime.state import changing_state
+from c2rec.runtime.tombstones import bury, salted
 from c2rec.runtime.waiting import count_waiting
 from tests.kiosks import WHO, make_identity, purchase
 
@@ -344,3 +346,20 @@ def test_files_stay_few(outbox: Outbox) -> None:
     assert count_waiting(outbox).events == 0
     names = {path.name for path in outbox.home.iterdir()}
     assert names == {"events.db", "events.db-wal", "events.db-shm", "events.lock"}
+
+
+def test_who_was_erased_is_nobody_in_what_happens_after(outbox: Outbox) -> None:
+    """A page may still have the customer open, or a till sells to them."""
+    outbox.record(purchase("A"))
+    with changing_state(outbox.home) as db:
+        tombstones = salted(db, outbox.identity)
+        bury(db, [tombstones.mark(WHO.hex())], "kiosk")
+    outbox.anonymise([WHO])
+    outbox.record(purchase("B"))
+    other = b"\x22" * 16
+    outbox.record(purchase("C", other))
+    frozen = outbox.freeze()
+    assert frozen is not None
+    assert WHO.hex().encode() not in frozen.content
+    assert frozen.content.count(other.hex().encode()) == 1
+    assert WHO.hex().encode() not in (outbox.home / "events.db").read_bytes()

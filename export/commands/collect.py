@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from c2rec.runtime.errors import PublishError
 from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def collect(
     from c2rec.export.keys import Keys
     from c2rec.export.storage import open_storage
 
+    if "://" not in inbox and not Path(inbox).is_dir():
+        raise PublishError(f"{inbox} is no folder with what kiosks sent; is its share mounted?")
     head_office, progress = Keys(keys), _progress()
     known = None if customers is None else read_customers(customers, head_office.customer_key)
     try:

@@ -19,6 +19,17 @@ class NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds in a range, never NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse NaN, which no range would keep out."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail("is not a number", param, ctx)
+        return number
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 

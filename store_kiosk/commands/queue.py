@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from c2rec.store_kiosk.commands.options import JSON, echo_json, progress_line
+from c2rec.store_kiosk.commands.options import JSON, Seconds, echo_json, progress_line
 from c2rec.store_kiosk.commands.record import enrolled
 from c2rec.store_kiosk.render import plain
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--retry-dead", is_flag=True, help="Try once more what head office refused for good.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(1, 86400),
+    type=Seconds(1, 86400),
     default=60.0,
     show_default=True,
     help="Seconds after which --send begins no further batch.",

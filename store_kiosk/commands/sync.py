@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from c2rec.store_kiosk.commands.options import JSON, echo_json, progress_line
+from c2rec.store_kiosk.commands.options import JSON, Seconds, echo_json, progress_line
 from c2rec.store_kiosk.render import SCHEMA, plain
 
 
 @click.command()
 @click.option(
     "--jitter",
-    type=click.FloatRange(0, 86400),
+    type=Seconds(0, 86400),
     default=0,
     metavar="SECONDS",
     help="Wait first, up to so long: each kiosk its own while, always the same.",
