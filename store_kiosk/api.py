@@ -132,7 +132,7 @@ class Api:
         session = self._session(request)
         scanned = await self._worker.run(self._desk.identify, code)
         if scanned.kind == "card":
-            session.customer_id = code
+            session.show_card(code)
         elif scanned.product is not None and scanned.product.item_id not in session.basket:
             if len(session.basket) >= BASKET:
                 raise RefusedError("bad-field", f"the basket is full; allowed: {BASKET} items")

@@ -27,6 +27,16 @@ class Session:
     visit: str = field(default_factory=lambda: secrets.token_hex(8))
     """A name for events: it says nothing, and opens nothing."""
 
+    def show_card(self, customer_id: str) -> None:
+        """Take a card: another one than before is another shopper, who finds nothing of the first.
+
+        What was scanned before any card was is this shopper's own.
+        """
+        if self.customer_id not in (None, customer_id):
+            self.basket, self.dismissed, self.shown = [], [], ()
+            self.visit = secrets.token_hex(8)
+        self.customer_id = customer_id
+
 
 class Sessions:
     """Sessions by their random ids.

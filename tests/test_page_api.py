@@ -98,6 +98,29 @@ def test_a_card_and_a_product_are_scanned_and_recommended_to(served: Served) -> 
     assert (len(answer["items"]), answer["basket"]) == (6, [])
 
 
+def test_another_card_finds_nothing_of_the_shopper_before(served: Served) -> None:
+    """Who forgot to end their session leaves neither a basket nor a taste."""
+    session = served.session()
+    served.json("POST", f"{session}/scans", {"code": "i000004"})
+    served.json("POST", f"{session}/scans", {"code": CARD})
+    first = served.json("POST", f"{session}/recommendations", {})
+    assert [each["item_id"] for each in first["basket"]] == ["i000004"]  # scanned before the card
+    served.json("POST", f"{session}/dismissals", {"item_id": first["items"][0]["item_id"]})
+    served.json(
+        "POST", f"{session}/scans", {"code": CARD}
+    )  # the same card again is the same shopper
+    again = served.json("POST", f"{session}/recommendations", {})
+    assert [each["item_id"] for each in again["basket"]] == ["i000004"]
+    other = CARD[:-1] + str((int(CARD[-1]) + 1) % 10)
+    served.json("POST", f"{session}/scans", {"code": other})
+    second = served.json("POST", f"{session}/recommendations", {})
+    fresh = served.session()
+    served.json("POST", f"{fresh}/scans", {"code": other})
+    alone = served.json("POST", f"{fresh}/recommendations", {})
+    assert second["basket"] == []
+    assert second["items"] == alone["items"]
+
+
 def test_an_unknown_code_changes_nothing(served: Served) -> None:
     session = served.session()
     before = served.json("POST", f"{session}/recommendations", {})
