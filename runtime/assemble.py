@@ -17,7 +17,7 @@ from c2rec.runtime.disk import (
 )
 from c2rec.runtime.documents import BlobRef, PublishedRelease
 from c2rec.runtime.download import fetch_blobs, has_blob, keep_blobs, read_blob, take_pieces
-from c2rec.runtime.errors import HomeError, ReleaseError, TooNewError
+from c2rec.runtime.errors import HomeError, NetworkError, ReleaseError, SyncError, TooNewError
 from c2rec.runtime.flip import check_space, put_in_service
 from c2rec.runtime.generation import Part, make_filler, plan, stores_of
 from c2rec.runtime.identity import Identity
@@ -68,7 +68,7 @@ def install_release(
             # what another release, or an earlier state of the home, asked for is no longer needed
             keep_blobs(home, [blob for blob, _ in [*indexes, *wanted]])
             _check_space(home, release, parts, wanted)
-            fetch_blobs(source, home, wanted, report=report)
+            _fetch(source, home, wanted, parts, report)
             bundle = _bundle(home, release, report)
             check_item_side(bundle, report=report)
             # the shares of a disk may be others by now
@@ -102,6 +102,26 @@ def install_release(
             with changing_state(home) as db:
                 mark_bad(db, release.seq, release.manifest.release, str(error))
             raise ReleaseError(f"seq {release.seq} is bad, and not taken again: {error}") from error
+
+
+def _fetch(
+    source: Source,
+    home: Path,
+    wanted: list[tuple[BlobRef, str]],
+    parts: list[Part],
+    report: Callable[[str], None],
+) -> None:
+    """Fetch blobs; of a delta that is missing or damaged the whole shard comes later."""
+    deltas = {part.delta.blob for part in parts if part.delta is not None}
+    fetch_blobs(source, home, [each for each in wanted if each[0] not in deltas], report=report)
+    for blob, what in wanted:
+        if blob in deltas:
+            try:
+                fetch_blobs(source, home, [(blob, what)], report=report)
+            except NetworkError:
+                raise
+            except SyncError:
+                report(f"{what} has no good delta: it is fetched whole")
 
 
 def _base(home: Path, state: State | None, report: Callable[[str], None]) -> Cache | None:

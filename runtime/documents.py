@@ -5,16 +5,18 @@ and checks it; head office writes by the same classes that a kiosk reads by.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.fields import FORMAT, Fields, moment_text, read_document
 from c2rec.runtime.manifest import MANIFEST, Manifest, parse_manifest
+
+_Ref = TypeVar("_Ref")
 
 LARGEST_SEQ = 2**53
 LARGEST_BLOB = 1 << 30
@@ -234,14 +236,32 @@ def parse_index(content: bytes, *, space: str) -> dict[str, tuple[ShardRef, ...]
     fields = read_document("index of stores", content)
     if fields.digest("space") != space:
         raise fields.refused("space", f"{space}, the release's")
+    return parse_stores(fields, _shard)
+
+
+def parse_stores(
+    fields: Fields, read: Callable[[Fields, int, int], _Ref]
+) -> dict[str, tuple[_Ref, ...]]:
+    """Read the field ``stores`` of an index: for each store its buckets.
+
+    Args:
+        fields: the index.
+        read: reads one bucket's entry, of which its number and the count are read already.
+
+    Raises:
+        ReleaseError: it is not what the format allows.
+    """
     stores = fields.object("stores")
     found = {}
     for store in stores.names():
-        shards = tuple(_shard(each) for each in stores.objects(store, longest=MOST_BUCKETS))
-        held = [(shard.bucket, shard.buckets) for shard in shards]
-        if held != [(bucket, len(held)) for bucket in range(len(held))]:
-            raise stores.refused(store, "each bucket once, in order")
-        found[store] = shards
+        entries = stores.objects(store, longest=MOST_BUCKETS)
+        shards = []
+        for number, entry in enumerate(entries):
+            bucket = entry.integer("bucket", 0, MOST_BUCKETS)
+            if (bucket, entry.integer("buckets", 1, MOST_BUCKETS)) != (number, len(entries)):
+                raise stores.refused(store, "each bucket once, in order")
+            shards.append(read(entry, bucket, len(entries)))
+        found[store] = tuple(shards)
     return found
 
 
@@ -274,10 +294,9 @@ def parse_tombstones(content: bytes) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def _shard(fields: Fields) -> ShardRef:
-    buckets = fields.integer("buckets", 1, MOST_BUCKETS)
+def _shard(fields: Fields, bucket: int, buckets: int) -> ShardRef:
     return ShardRef(
-        bucket=fields.integer("bucket", 0, buckets - 1),
+        bucket=bucket,
         buckets=buckets,
         rows=fields.integer("rows", 0, 10**9),
         content=fields.digest("content"),

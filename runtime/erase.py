@@ -332,7 +332,8 @@ def _dropped(home: Path, path: Path, name: str) -> bool:
 
 def _anonymise(home: Path, identity: Identity, pseudonyms: Collection[bytes]) -> int:
     """Take names from the events that wait, and tell how many had one."""
-    if not events_path(home).exists():
+    path = events_path(home)
+    if not any(path.parent.glob(f"{path.name}*")):  # one that is being recovered counts
         return 0
     with closing(Outbox(home, identity)) as outbox:
         return outbox.anonymise(pseudonyms).events

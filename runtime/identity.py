@@ -143,4 +143,4 @@ def derived_key(master: bytes, purpose: str) -> bytes:
 
     HMAC-SHA256 as the expand step of HKDF, RFC 5869 section 2.3, for one block.
     """
-    return hmac.digest(master, purpose.encode() + b"\x01", hashlib.sha256)
+    return hmac.digest(master, purpose.encode(errors="surrogatepass") + b"\x01", hashlib.sha256)

@@ -11,10 +11,10 @@ from typing import Any
 
 from c2rec.runtime.documents import (
     LARGEST_SEQ,
-    MOST_BUCKETS,
     BlobRef,
     blob_ref,
     blob_refs,
+    parse_stores,
     pick,
 )
 from c2rec.runtime.fields import FORMAT, Fields, moment_text, read_document
@@ -126,21 +126,12 @@ def parse_scores_index(content: bytes, *, seq: int) -> dict[str, tuple[ScoresRef
     fields = read_document("index of online scores", content)
     if fields.integer("seq", 1, LARGEST_SEQ) != seq:
         raise fields.refused("seq", f"{seq}, that of scores/index.json")
-    stores = fields.object("stores")
-    found = {}
-    for store in stores.names():
-        shards = tuple(_shard(each) for each in stores.objects(store, longest=MOST_BUCKETS))
-        held = [(shard.bucket, shard.buckets) for shard in shards]
-        if held != [(bucket, len(held)) for bucket in range(len(held))]:
-            raise stores.refused(store, "each bucket once, in order")
-        found[store] = shards
-    return found
+    return parse_stores(fields, _shard)
 
 
-def _shard(fields: Fields) -> ScoresRef:
-    buckets = fields.integer("buckets", 1, MOST_BUCKETS)
+def _shard(fields: Fields, bucket: int, buckets: int) -> ScoresRef:
     return ScoresRef(
-        bucket=fields.integer("bucket", 0, buckets - 1),
+        bucket=bucket,
         buckets=buckets,
         rows=fields.integer("rows", 0, 10**9),
         blob=blob_ref(fields.object("blob")),

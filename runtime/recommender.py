@@ -53,7 +53,7 @@ from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import Generation, State, read_state
 from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.trial import answered, begin, ended
-from c2rec.runtime.watch import Watch
+from c2rec.runtime.watch import FileStamp, Watch, file_stamp
 from c2rec.runtime.whole import whole_cache
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class Recommender:
         self._answered = False
         self._home: Path | None = None
         self._watch: Watch | None = None
-        self._generation: Generation | None = None  # in the home
+        self._generation: Generation | None = None  # in the home; None: damaged
+        self._meant: tuple[Generation, FileStamp] | None = None  # what was active when it opened
         self._online: OnlineSide | None = None
         self._visitors: Visitors | None = None
         self._popular_only = False  # the release is damaged: the model's answers could be anything
@@ -133,10 +134,8 @@ class Recommender:
         try:
             recommender = cls._of(home, state.active, identity, thorough=thorough)
         except HomeError as error:
-            if read_state(home).active.name != state.active.name:
-                return cls.open(
-                    home, thorough=thorough, visitors=visitors
-                )  # it was replaced in between
+            if read_state(home).active.name != state.active.name:  # replaced in between
+                return cls.open(home, thorough=thorough, visitors=visitors)
             # The active release is what an operator must repair: that error is told.
             recommender = cls._instead(home, state, identity, error, thorough=thorough)
         else:
@@ -144,6 +143,7 @@ class Recommender:
                 recommender._trial = home, state.active.name
         recommender.warnings += [each for each in (warning, trouble) if each]
         recommender._home, recommender._watch = home, watch
+        recommender._meant = state.active, file_stamp(generation_path(home, state.active.name))
         recommender._open_online(home)
         recommender._open_visitors(home, identity, visitors)
         return recommender
@@ -213,13 +213,21 @@ class Recommender:
     def superseded(self) -> bool:
         """Whether another release is the active one by now: open another Recommender then.
 
+        So it is too where this one opened what answers in place of a damaged release, and that has
+        been repaired.
+
         Raises:
             HomeError: the state can't be read.
         """
-        if self._home is None:
+        if self._home is None or self._meant is None:
             return False
-        active, mine = read_state(self._home).active, self._generation
-        return mine is None or (active.release, active.seq) != (mine.release, mine.seq)
+        active, (meant, stamp) = read_state(self._home).active, self._meant
+        if (active.release, active.seq) != (meant.release, meant.seq):
+            return True
+        mine = self._generation
+        if mine is not None and (mine.release, mine.seq) == (active.release, active.seq):
+            return False  # its file may be written anew, which ``_keep_up`` follows
+        return file_stamp(generation_path(self._home, active.name)) != stamp
 
     def _keep_up(self) -> None:
         """Follow what was done in the home since the last request; costs a read of a few bytes."""

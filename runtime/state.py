@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,10 +21,9 @@ from typing import Any, NamedTuple
 
 from c2rec.runtime.disk import home_errors, install_command, sync_to_disk, write_whole
 from c2rec.runtime.errors import HomeError, NotInstalledError
+from c2rec.runtime.settings import settings_path
 
 _COPIED = ("generations", "trial", "floors", "bad", "tombstones", "salt", "scores")
-
-
 _ERASED = {"tombstones": "id", "salt": "value"}
 """Tables that tell who was erased, with the column that does."""
 _COLUMNS: dict[str, dict[str, type]] = {
@@ -107,9 +107,10 @@ def read_state(home: Path) -> State:
     """
     state = find_state(home)
     if state is None:
-        raise NotInstalledError(
-            f"no release is installed in {home}; install one: {install_command(home)}"
-        )
+        advice = f"install one: {install_command(home)}"
+        if settings_path(home).exists():
+            advice = f"take one: c2rec-kiosk --home {shlex.quote(str(home))} sync"
+        raise NotInstalledError(f"no release is installed in {home}; {advice}")
     return state
 
 

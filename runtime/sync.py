@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from c2rec.runtime.assemble import install_release
+from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path, home_errors, only_one
 from c2rec.runtime.documents import (
     PublishedRelease,
@@ -163,6 +164,29 @@ def _sync(
             repository.forget_the_rest()
     state = find_state(home)
     synced.previous = state.previous.release if state and state.previous else None
+    if state is not None and (trouble := nobody_here(home, state, identity.store)):
+        synced.warnings.append(trouble)
+
+
+def nobody_here(home: Path, state: State, store: str) -> str | None:
+    """Tell where the active release, which came by sync, knows no customer of the kiosk's store.
+
+    Raises:
+        HomeError: it can't be read.
+    """
+    if state.active.seq is None:
+        return None
+    cache = Cache(generation_path(home, state.active.name))
+    try:
+        known = bool(cache.shards())
+    finally:
+        cache.close()
+    if known:
+        return None
+    return (
+        f"the release knows no customers of store {store!r}: it is new, or its id in the "
+        "transactions is another; enrol the kiosk with a kit for that one"
+    )
 
 
 def _clean(home: Path) -> None:

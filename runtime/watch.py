@@ -2,12 +2,27 @@
 
 import os
 from pathlib import Path
+from typing import TypeAlias
 
 from c2rec.runtime.state import state_path
 
 _COUNTER = 24
 """Where an SQLite file counts its transactions: 4 bytes, https://sqlite.org/fileformat.html 1.3.7;
 with a rollback journal, as state.db has, every one that changed something."""
+
+
+FileStamp: TypeAlias = tuple[int, int, int] | None
+"""What changes when a file is written or replaced: time, size and inode; None where there is none.
+"""
+
+
+def file_stamp(path: Path) -> FileStamp:
+    """Look at a file's time of change, size and inode."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class Watch:

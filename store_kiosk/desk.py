@@ -16,12 +16,11 @@ from c2rec.runtime.errors import DataError, HomeError
 from c2rec.runtime.recommender import MAX_K, Recommender
 from c2rec.runtime.records import Channel
 from c2rec.runtime.state import Generation, read_state
-from c2rec.runtime.watch import Watch
+from c2rec.runtime.watch import FileStamp, Watch, file_stamp
 from c2rec.store_kiosk.journal import Journal
 from c2rec.store_kiosk.shelf import Offer, Shelf, read_shelf
 
 Kind: TypeAlias = Literal["product", "card", "unknown"]
-_Stamp: TypeAlias = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +100,10 @@ class Desk:
         self._home, self._cards, self._report = home, cards, report
         self._opened: _Open | None = None
         self._watch = Watch(home)
+        self._behind = False  # the home has changed, and could not be looked at yet
         self._told = 0
         self._shelf_path, self._shelf = shelf, Shelf()
-        self._shelf_stamp: _Stamp = None
+        self._shelf_stamp: FileStamp = None
         self._in_stock: Shown | None = None
         self._journal = Journal(home, report)
 
@@ -207,11 +207,12 @@ class Desk:
 
     def _current(self) -> _Open:
         self._follow_shelf()
-        if self._watch.moved() or self._opened is None:
+        self._behind |= self._watch.moved()
+        if self._behind or self._opened is None:
             try:
-                active = read_state(self._home).active
-                if self._opened is None or _other(self._opened.active, active):
-                    self._opened = self._open_instead(active)
+                if self._opened is None or self._opened.recommender.superseded:
+                    self._opened = self._open_instead(read_state(self._home).active)
+                self._behind = False
             except HomeError as error:
                 if self._opened is None:
                     raise
@@ -232,25 +233,11 @@ class Desk:
         self._told = len(recommender.warnings)
 
     def _follow_shelf(self) -> None:
-        if self._shelf_path is None or _stamp(self._shelf_path) == self._shelf_stamp:
+        if self._shelf_path is None or file_stamp(self._shelf_path) == self._shelf_stamp:
             return
-        self._shelf_stamp = _stamp(self._shelf_path)
+        self._shelf_stamp = file_stamp(self._shelf_path)
         try:
             self._shelf = read_shelf(self._shelf_path)
             self._in_stock = None
         except DataError as error:  # what was read before is better than nothing
             self._report(f"{error}; prices and stock are those read before")
-
-
-def _other(one: Generation, two: Generation) -> bool:
-    """Whether they are of two releases; the file of one may be written anew, under a new name."""
-    return (one.release, one.seq) != (two.release, two.seq)
-
-
-def _stamp(path: Path) -> _Stamp:
-    """What changes when a file is written or replaced; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -20,6 +20,7 @@ from c2rec.runtime.identity import find_identity, identity_path
 from c2rec.runtime.outbox_file import has_wal_bug
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import State, find_floors, find_state, read_tables
+from c2rec.runtime.sync import nobody_here
 from c2rec.runtime.whole import whole_cache
 
 Verdict: TypeAlias = Literal["ok", "warning", "failure"]
@@ -78,6 +79,9 @@ def _enrolment(home: Path) -> _Found:
             "c2rec-kiosk enrol KIT --repository URL",
         )
         return
+    state = find_state(home)
+    if state is not None and (trouble := nobody_here(home, state, identity.store)):
+        yield "warning", trouble, "c2rec-export keys kiosk --store STORE, and enrol with that kit"
     who = f"kiosk {identity.device} of store {identity.store}, ring {settings.ring}"
     yield "ok", f"{who}, from {_shown(settings.repository)}", None
 

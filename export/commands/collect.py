@@ -23,7 +23,13 @@ _OTHER = "doubts"
 @click.command()
 @click.argument("inbox", type=NonEmptyPath())
 @click.argument("out", type=FOLDER)
-@click.option("--keys", type=FOLDER, required=True, help="Head office's keys.")
+@click.option(
+    "--keys",
+    type=FOLDER,
+    envvar="C2REC_KEYS",
+    required=True,
+    help="Head office's keys; or set C2REC_KEYS.",
+)
 @click.option(
     "--items",
     type=FILE,

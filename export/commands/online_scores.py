@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,14 @@ def online_scores(
     with open_repository(repo, keys) as repository:
         done = publish_scores(repository, keys, made, report=report)
         repository.commit()
+    ends = about.as_of + timedelta(hours=ttl)
+    if ends < datetime.now(UTC):
+        click.echo(
+            f"Warning: kiosks leave these scores out: they know what was done up to "
+            f"{about.as_of:%Y-%m-%d %H:%M} UTC, and count for {ttl:g} hours; publish newer ones, "
+            "or with a longer --ttl",
+            err=True,
+        )
     if as_json:
         click.echo(json.dumps({"schema": 1, **asdict(done)}))
         return

@@ -117,6 +117,7 @@ def serve(
         ) from error
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.desk import Desk
+    from c2rec.store_kiosk.shelf import read_shelf
     from c2rec.store_kiosk.tokens import find_token
 
     token = None if no_token else find_token(token_file)
@@ -124,6 +125,8 @@ def serve(
     def report(text: str) -> None:
         click.echo(plain(f"Warning: {text}"), err=True)
 
+    if shelf is not None:
+        read_shelf(shelf)  # what can't be read now would show what is sold out
     desk = Desk(home, shelf=shelf, cards=pattern, report=report)
     options = Options(host, port, allow_host, token)
 
