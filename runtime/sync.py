@@ -8,6 +8,7 @@ and whatever was cut, the next sync completes. Serving reads neither the network
 import importlib.metadata
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,6 +151,8 @@ def _sync(
         ring = _ring(home, settings, repository)
         synced.seq = ring.seq
         synced.erased = _take_tombstones(home, identity, repository)
+        # before the release, which may be bad here, and stay so for days
+        synced.warnings += _take_scores(home, identity, source, repository, report)
         state = find_state(home)
         synced.release = state.active.release if state else None
         synced.outcome = _decide(home, ring, identity, state)
@@ -157,15 +160,15 @@ def _sync(
             release = _release(repository, ring.seq)
             state = _install(home, release, identity, source, state, report)
             synced.release = state.active.release
-        synced.warnings += _take_scores(home, identity, source, repository, report)
         with home_errors(f"can't write to the home folder {home}"):
             if synced.outcome != "halted":  # a halt ends: what was fetched then is not lost
                 keep_blobs(home, ())
             repository.forget_the_rest()
     state = find_state(home)
     synced.previous = state.previous.release if state and state.previous else None
-    if state is not None and (trouble := nobody_here(home, state, identity.store)):
-        synced.warnings.append(trouble)
+    with suppress(HomeError):  # a release that waits for its turn may be damaged meanwhile
+        if state is not None and (trouble := nobody_here(home, state, identity.store)):
+            synced.warnings.append(trouble)
 
 
 def nobody_here(home: Path, state: State, store: str) -> str | None:

@@ -15,7 +15,7 @@ from c2rec.export.online_lists import OnlineLists
 from c2rec.export.publish import publish
 from c2rec.export.signed import open_repository
 from c2rec.runtime.documents import BlobRef
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.errors import ReleaseError, SyncError
 from c2rec.runtime.identity import Identity, pseudonym
 from c2rec.runtime.manifest import ChannelCalibration, Manifest, parse_manifest
 from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, blend, fuse_ranks, log_odds
@@ -31,7 +31,7 @@ from c2rec.runtime.online_shards import ScoresShard, decode_scores, encode_score
 from c2rec.runtime.online_store import build_scores
 from c2rec.runtime.reasons import ONLINE
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import read_tables
+from c2rec.runtime.state import changing_state, mark_bad, read_tables
 from c2rec.runtime.sync import sync
 from tests.enrolled import AS_OF, Kiosk, enrol, lists_for, publish_lists
 from tests.release import Release, make_release, reseal
@@ -487,3 +487,15 @@ def test_scores_that_can_not_be_taken_do_not_stop_a_sync(kiosk: Kiosk) -> None:
     synced = sync(kiosk.home)
     assert synced.outcome == "installed"
     assert "online scores were not taken" in synced.warnings[0]
+
+
+def test_scores_are_taken_though_the_release_is_bad_here(kiosk: Kiosk) -> None:
+    """It may stay so for days, until the next one is published."""
+    sync(kiosk.home)
+    with changing_state(kiosk.home) as db:
+        mark_bad(db, 1, "the release", "it answered otherwise here")
+    publish_lists(kiosk.head, lists_for([CUSTOMER], items=LIST))
+    with pytest.raises(SyncError, match="known to be bad here"):
+        sync(kiosk.home)
+    (row,) = read_tables(kiosk.home, ("scores",))["scores"]
+    assert row["seq"] == 1
