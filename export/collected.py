@@ -16,6 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from c2rec.export.storage import Entry
 from c2rec.runtime.batches import Batch
+from c2rec.runtime.errors import PublishError
 from c2rec.runtime.events import Record
 
 COLLECTED = Migrations("c2rec-collected")
@@ -74,14 +75,24 @@ class Collected:
 
     Args:
         path: the file; it is made where it isn't there.
+
+    Raises:
+        PublishError: it is damaged, or no database.
     """
 
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode = DELETE")
-        self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("PRAGMA secure_delete = ON")
-        COLLECTED.apply(Database(self.db, execute_plugins=False))
+        try:
+            self.db.execute("PRAGMA journal_mode = DELETE")
+            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute("PRAGMA secure_delete = ON")
+            COLLECTED.apply(Database(self.db, execute_plugins=False))
+        except sqlite3.DatabaseError as error:
+            self.db.close()
+            raise PublishError(
+                f"{path} can't be used: {error}; restore it from a backup or, while the inbox "
+                "still has every batch, move it away: all of them are read anew then"
+            ) from error
 
     def close(self) -> None:
         """Close it."""

@@ -9,7 +9,7 @@ from c2rec.export.keys import Keys
 from c2rec.export.signed import SignedRepository
 from c2rec.runtime.documents import parse_tombstones, tombstones_json
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.identity import pseudonym
+from c2rec.runtime.identity import check_customer_id, pseudonym
 
 TARGET = "tomb/tombstones.json"
 
@@ -36,7 +36,13 @@ def erased(repository: SignedRepository) -> frozenset[bytes]:
 
 
 def add_tombstones(repository: SignedRepository, keys: Keys, customer_ids: Sequence[str]) -> Erased:
-    """Add customers; seen after ``commit``. Who is there already stays."""
+    """Add customers; seen after ``commit``. Who is there already stays.
+
+    Raises:
+        RequestError: an id can't be one.
+    """
+    for customer in customer_ids:
+        check_customer_id(customer)
     before = erased(repository)
     after = before | {pseudonym(keys.customer_key, customer) for customer in customer_ids}
     if after != before:

@@ -33,7 +33,7 @@ from c2rec.runtime.disk import (
 from c2rec.runtime.download import keep_blobs
 from c2rec.runtime.errors import HomeError, RequestError
 from c2rec.runtime.flip import check_space
-from c2rec.runtime.identity import Identity, find_identity, pseudonym
+from c2rec.runtime.identity import Identity, check_customer_id, find_identity, pseudonym
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.outbox_file import events_path
 from c2rec.runtime.readers import readers_of_deleted
@@ -194,14 +194,7 @@ def unfinished(home: Path) -> int:
 
 
 def _check_request(home: Path, customer_id: str, receipt: Path) -> None:
-    try:
-        customer_id.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"customer {customer_id!r:.80} is no text; allowed: an id as in the transactions"
-        ) from error
-    if not customer_id:
-        raise RequestError("customer is empty; allowed: an id as in the transactions")
+    check_customer_id(customer_id)
     if receipt.absolute().resolve().is_relative_to(home.absolute().resolve()):
         raise RequestError(f"receipt is {receipt}; allowed: a file outside the home {home}")
     if not home.is_dir():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from c2rec.runtime.errors import IdentityError
+from c2rec.runtime.errors import IdentityError, RequestError
 
 EVERY_STORE = "all"
 """The store of all customers where the data knows no stores: every kiosk takes and opens it."""
@@ -72,6 +72,24 @@ def check_name(field: str, value: object) -> None:
     if not isinstance(value, str) or not 1 <= len(value) <= NAME_LENGTH or not value.isprintable():
         allowed = f"1 to {NAME_LENGTH} printable characters"
         raise IdentityError(f"{field} is {value!r:.90}; allowed: {allowed}")
+
+
+def check_customer_id(customer_id: str) -> None:
+    """Check an id that something is to be written of; who is merely asked about is nobody then.
+
+    Raises:
+        RequestError: it is empty, longer than 1000 characters, or no text.
+    """
+    try:
+        customer_id.encode()
+        is_text = True
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text or not 1 <= len(customer_id) <= 1000:
+        raise RequestError(
+            f"customer is {customer_id!r:.80}; allowed: an id as in the transactions, 1 to 1000 "
+            "characters"
+        )
 
 
 def path_part(name: str) -> str:

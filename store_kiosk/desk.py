@@ -101,6 +101,7 @@ class Desk:
         self._opened: _Open | None = None
         self._watch = Watch(home)
         self._behind = False  # the home has changed, and could not be looked at yet
+        self._trouble = ""
         self._told = 0
         self._shelf_path, self._shelf = shelf, Shelf()
         self._shelf_stamp: FileStamp = None
@@ -212,11 +213,13 @@ class Desk:
             try:
                 if self._opened is None or self._opened.recommender.superseded:
                     self._opened = self._open_instead(read_state(self._home).active)
-                self._behind = False
+                self._behind, self._trouble = False, ""
             except HomeError as error:
                 if self._opened is None:
                     raise
-                self._report(f"{error}; what was open answers on")
+                if str(error) != self._trouble:  # it is looked at again at each request
+                    self._trouble = str(error)
+                    self._report(f"{error}; what was open answers on")
         self._tell_news(self._opened.recommender)
         return self._opened
 

@@ -502,3 +502,14 @@ def test_an_inbox_that_is_not_there_is_no_quiet_day(office: Office) -> None:
     with pytest.raises(PublishError, match="is no folder with what kiosks sent"):
         CliRunner().invoke(collect_command, options, catch_exceptions=False)
     assert not office.out.exists()
+
+
+def test_a_damaged_database_says_what_to_do(office: Office) -> None:
+    sell(office, outbox := kiosk(office), "A")
+    outbox.close()
+    office.out.mkdir()
+    (office.out / "collected.db").write_bytes(b"no database" * 100)
+    with pytest.raises(PublishError, match="move it away: all of them are read anew then"):
+        office.collect()
+    (office.out / "collected.db").unlink()
+    assert office.collect().events == 1

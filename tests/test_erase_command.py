@@ -46,7 +46,7 @@ def test_the_json_is_the_receipt(kiosk: Kiosk, tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["erase", CUSTOMER], 2, "Missing option '--receipt'"),
-        (["erase", "", "--receipt", "r.json"], 1, "customer is empty"),
+        (["erase", "", "--receipt", "r.json"], 1, "customer is ''"),
         (["erase", CUSTOMER, "--receipt", "{home}/r.json"], 1, "outside the home"),
     ],
 )

@@ -71,9 +71,11 @@ def record(
     queue --send.
     """
     from c2rec.runtime.events import Event, EventItem
-    from c2rec.runtime.identity import pseudonym
+    from c2rec.runtime.identity import check_customer_id, pseudonym
     from c2rec.runtime.outbox import Outbox
 
+    if customer is not None:
+        check_customer_id(customer)
     identity = enrolled(home)
     unsaid = (1,) if kind == "bought" else ()
     quantities = _each("--quantity", quantity or unsaid, len(items))
