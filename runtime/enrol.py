@@ -16,6 +16,7 @@ from c2rec.runtime.identity import Identity, identity_path, parse_identity
 from c2rec.runtime.settings import Settings, settings_path
 from c2rec.runtime.state import changing_state
 from c2rec.runtime.trust import ROOT, forget
+from c2rec.runtime.web import check_certificates
 
 _VERSIONS = ("root", "timestamp", "snapshot")
 
@@ -29,7 +30,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         settings: where it takes releases from.
 
     Raises:
-        IdentityError: the kit can't be used.
+        IdentityError: the kit can't be used, or a certificate of the settings.
         HomeError: the home can't be written, or a sync is running.
     """
     identity = parse_kit_identity(kit)
@@ -41,6 +42,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         raise IdentityError(f"{kit / ROOT} is no TUF root: {error}") from error
     if not right:
         raise IdentityError(f"{kit / ROOT} is no TUF root, but {signed.type} metadata")
+    check_certificates(settings)
     with only_one(home), home_errors(f"can't write to the home folder {home}"):
         path = home / ROOT
         if path.exists() and path.read_bytes() != root and not _succeeds(home, signed, root):
@@ -70,10 +72,14 @@ def parse_kit_identity(kit: Path) -> Identity:
     Raises:
         IdentityError: it can't be read.
     """
+    content = _read(kit, "identity.json")
     try:
-        return parse_identity(_read(kit, "identity.json"))
+        return parse_identity(content)
     except IdentityError as error:
-        raise IdentityError(f"{kit}: {error}") from error
+        raise IdentityError(
+            f"{kit / 'identity.json'}: {error}; head office makes the kit anew: "
+            "c2rec-export keys kiosk"
+        ) from error
 
 
 def _read(kit: Path, name: str) -> bytes:

@@ -142,6 +142,15 @@ def _watched(manager: urllib3.PoolManager) -> urllib3.PoolManager:
     return manager
 
 
+def check_certificates(settings: Settings) -> None:
+    """Make sure that the settings' certificates and key can be used.
+
+    Raises:
+        IdentityError: one can't.
+    """
+    _context(settings)
+
+
 def _context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_bundle)

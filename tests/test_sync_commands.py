@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from c2rec.export.signed import open_repository
+from c2rec.runtime.settings import settings_path
 from c2rec.runtime.sync import turn
 from c2rec.store_kiosk.cli import main
 from tests.faults.place import CUSTOMER, OLD, Place, copy_place, make_kit, make_place
@@ -85,6 +86,33 @@ def test_in_another_store_its_customers_are_taken(place: Place, tmp_path: Path) 
     assert document(place, "sync")["outcome"] == "installed"
     assert document(place, "recommend", "c000003")["tier"] == "store-popular"
     assert document(place, "recommend", "c000004")["tier"] == "personal"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--repository", ""], 2, "is empty; allowed: an http(s) URL, or a folder"),
+        (["--repository", "https://x", "--ca-bundle", "kit/root.json"], 1, "ca_bundle"),
+        (["--repository", "https://x", "--client-cert", "kit/root.json"], 1, "client_cert"),
+    ],
+)
+def test_what_could_never_work_is_refused_when_it_is_enrolled(
+    place: Place, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(place.home.parent)
+    before = settings_path(place.home).read_bytes()
+    done = run(place, "enrol", "kit", *options)
+    assert (done.exit_code, message in done.stderr) == (code, True)
+    assert settings_path(place.home).read_bytes() == before
+
+
+def test_a_kit_that_is_spoiled_is_named(place: Place) -> None:
+    kit = place.home.parent / "kit"
+    (kit / "identity.json").write_bytes(b"\xff\xfe garbage")
+    done = run(place, "enrol", kit, "--repository", place.head.repo)
+    assert done.exit_code == 1
+    assert "kit/identity.json: not valid JSON" in done.stderr
+    assert "c2rec-export keys kiosk" in done.stderr
 
 
 def test_another_head_office_is_believed_once_it_is_enrolled_with(

@@ -68,6 +68,8 @@ def enrol(
 
 def _place(text: str) -> str:
     """An address, or the absolute path of a folder."""
+    if not text:
+        raise click.BadParameter("is empty; allowed: an http(s) URL, or a folder")
     if "://" in text:
         return text
     return str(Path(text).absolute())
