@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import time_machine
 from hypothesis import given
@@ -18,6 +19,7 @@ from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.documents import ShardRef, parse_index
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.identity import pseudonym
+from c2rec.runtime.item_file import tensors_in
 from c2rec.runtime.shards import apply_delta
 from c2rec.runtime.visitors import encode_visitors, find_visitor, seal_row
 from tests.release import change_tensor, make_release
@@ -108,7 +110,8 @@ def test_a_damaged_bucket_of_visitors_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ReleaseError, match="visitors"):
             find_visitor(content, "c000001", key, size=8, items=40, name="visitors")
     flipped = bytearray(bucket)
-    for at in range(2000, len(bucket)):  # the rows, after header, ids and offsets
+    tensors, _ = tensors_in(np.frombuffer(bucket, np.uint8), "visitors")
+    for at in range(len(bucket) - len(tensors["rows"]), len(bucket)):  # the rows stand last
         flipped[at] ^= 1
     with pytest.raises(ReleaseError, match="visitors"):
         find_visitor(bytes(flipped), "c000029", key, size=8, items=40, name="visitors")
