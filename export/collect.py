@@ -3,12 +3,14 @@
 What lies in the inbox is outside input: nothing of it is believed before the batch's HMAC, by a key
 that head office derives from the kiosk's name, has proved it. What is refused is copied into
 ``OUT/quarantine``, and never deletes or blocks anything else. A run reads what is new since the
-last, goes on with one that was cut off, and writes the tables anew.
+last, goes on with one that was cut off, and writes the tables anew. Who asked to be erased is
+nobody in all of it, and batches that name them can be deleted (``forget_batches``).
 """
 
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ from c2rec.train.tables import read_table
 
 _TOGETHER = 100
 """Files that are noted in one transaction."""
+_PSEUDONYM = re.compile(rb"(?=([0-9a-f]{32}))")
+"""32 hex digits wherever they begin."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,8 @@ class Collection:
     """Events of this run that were known already."""
     refused: int = 0
     """Files refused in this run."""
+    made_nameless: int = 0
+    """Events that lost the name of an erased customer in this run."""
     kiosks: list[dict[str, int | str]] = field(default_factory=list)
     """For every kiosk, ever: store, device, batches, and events by kind."""
     doubts: list[Doubt] = field(default_factory=list)
@@ -56,6 +62,7 @@ def collect(
     *,
     items: frozenset[str] | None = None,
     customers: Mapping[str, str] | None = None,
+    erased: frozenset[bytes] = frozenset(),
     max_per_hour: int = MAX_PER_HOUR,
     report: Callable[[str], None] = lambda _: None,
 ) -> Collection:
@@ -67,6 +74,7 @@ def collect(
         keys: of head office.
         items: ids that are known; None: all are.
         customers: customer ids by pseudonym.
+        erased: pseudonyms of customers who asked to be erased; those of earlier runs still count.
         max_per_hour: units that one kiosk may sell in an hour.
         report: is told what is being done.
 
@@ -81,6 +89,7 @@ def collect(
         collected = Collected(out / "collected.db")
         try:
             _take_new(collected, inbox, out, keys, found, report)
+            found.made_nameless = _erase(collected, erased)
             report("writing tables")
             found.written = write_tables(
                 collected.db, out, items=items, customers=customers, max_per_hour=max_per_hour
@@ -90,6 +99,69 @@ def collect(
         finally:
             collected.close()
     return found
+
+
+def forget_batches(
+    inbox: Storage, out: Path, *, report: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Delete the batches that name an erased customer, once their events are in ``collected.db``.
+
+    Quarantined copies that name one go too, and what was refused stays in the inbox: it may be read
+    by other keys. A kiosk that never learned that its batch arrived may put it there again; the
+    next run knows its events.
+
+    Args:
+        inbox: as for ``collect``, which has run.
+        out: its folder.
+        report: is told what is being done.
+
+    Returns:
+        Names of the batches that were deleted.
+
+    Raises:
+        PublishError: the inbox can't be read or written, or a collect is running.
+    """
+    with _only_collector(out):
+        collected = Collected(out / "collected.db")
+        try:
+            erased, known = collected.erased(), collected.known()
+        finally:
+            collected.close()
+        if not erased:
+            return []
+        gone = list[str]()
+        for number, entry in enumerate(list(inbox.list("events"))):
+            report(f"searching batches, {number} of {len(known)}")
+            taken = known.get(entry.name)
+            if taken is None or taken.reason is not None:
+                continue
+            content = inbox.read(entry.name)
+            if content is None or hashlib.sha256(content).hexdigest() != taken.sha256:
+                continue  # removed or replaced in between; the next run reads it
+            if _names(content) & erased:
+                inbox.delete(entry.name)
+                gone.append(entry.name)
+        for path in sorted((out / "quarantine").glob("*.batch")):
+            if _names(path.read_bytes()) & erased:
+                path.unlink()
+                path.with_suffix(".txt").unlink(missing_ok=True)
+        return gone
+
+
+def _names(content: bytes) -> set[str]:
+    """Everything in a file that may be a customer's pseudonym."""
+    return {each.decode() for each in _PSEUDONYM.findall(content)}
+
+
+def _erase(collected: Collected, erased: frozenset[bytes]) -> int:
+    collected.db.execute("BEGIN IMMEDIATE")
+    try:
+        nameless = collected.erase([each.hex() for each in erased])
+        collected.db.execute("COMMIT")
+    finally:
+        if collected.db.in_transaction:
+            collected.db.execute("ROLLBACK")
+    return nameless
 
 
 def read_customers(path: Path, customer_key: bytes) -> dict[str, str]:

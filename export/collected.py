@@ -3,12 +3,12 @@
 A batch is taken in one transaction with the note that its file was read, so that a run that was
 cut off is gone on with by the next one. An event is known by its id: it may come in any number of
 batches. Of two versions of one that differ in the customer alone, the one without counts, for the
-customer was erased in between.
+customer was erased in between. Who is in ``erased`` is nobody in every event, whenever it comes.
 """
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,12 @@ def m001_collected(db: Database) -> None:
         " kind TEXT NOT NULL, at INTEGER NOT NULL, clock INTEGER NOT NULL, boot TEXT NOT NULL,"
         " store TEXT NOT NULL, device TEXT NOT NULL, customer TEXT, body TEXT NOT NULL)"
     )
+
+
+@COLLECTED()
+def m002_erased(db: Database) -> None:
+    """Pseudonyms of customers who asked to be erased, as the repository lists them."""
+    db.execute("CREATE TABLE erased (customer TEXT PRIMARY KEY) WITHOUT ROWID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,26 @@ class Collected:
             " sha256 = excluded.sha256",
             [entry.name, entry.bytes, entry.modified.timestamp(), sha256, reason],
         )
+
+    def erase(self, customers: Collection[str]) -> int:
+        """Make customers nobody in what is here; the caller has begun a transaction.
+
+        Args:
+            customers: pseudonyms, 32 hex digits each, besides those that were erased before.
+
+        Returns:
+            How many events lost a name.
+        """
+        self.db.executemany(
+            "INSERT OR IGNORE INTO erased VALUES (?)", ([each] for each in customers)
+        )
+        return self.db.execute(
+            "UPDATE events SET customer = NULL WHERE customer IN (SELECT customer FROM erased)"
+        ).rowcount
+
+    def erased(self) -> frozenset[str]:
+        """Pseudonyms of all who were erased."""
+        return frozenset(each for (each,) in self.db.execute("SELECT customer FROM erased"))
 
     def take(self, name: str, batch: Batch, arrived: int) -> Taken:
         """Take a batch's events; the caller has begun a transaction.

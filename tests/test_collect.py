@@ -12,9 +12,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from c2rec.export.collect import read_customers, read_items
+from c2rec.export.collect import forget_batches, read_customers, read_items
 from c2rec.export.commands.collect import collect as collect_command
 from c2rec.export.keys import Keys, make_keys
+from c2rec.export.signed import open_repository
+from c2rec.export.storage import FolderStorage
+from c2rec.export.tombstones import add_tombstones
 from c2rec.runtime.batches import Epoch, parse_batch, write_batch
 from c2rec.runtime.errors import PublishError
 from c2rec.runtime.events import Event, Stamp, event_body, record_line
@@ -27,6 +30,7 @@ from c2rec.runtime.push import send
 from c2rec.train.transactions import read_dataset
 from tests.kiosks import WHO, purchase
 from tests.offices import Office, make_office
+from tests.repositories import make_head
 
 
 @pytest.fixture
@@ -513,3 +517,82 @@ def test_a_damaged_database_says_what_to_do(office: Office) -> None:
         office.collect()
     (office.out / "collected.db").unlink()
     assert office.collect().events == 1
+
+
+def test_who_has_a_tombstone_is_nobody_in_what_head_office_collected(office: Office) -> None:
+    """Also in events that come after the tombstone was read, and in runs that don't read it."""
+    outbox = kiosk(office)
+    sell(office, outbox, "A", "B")
+    office.collect()
+    assert WHO.hex() in pl.read_parquet(office.out / "transactions.parquet")["customer_id"]
+    found = office.collect(erased=frozenset([WHO]))
+    assert found.made_nameless == 2
+    assert found.written is not None
+    assert (found.written.transactions, found.written.anonymous) == (0, 2)
+    sell(office, outbox, "C")
+    found = office.collect()
+    assert found.made_nameless == 1
+    assert found.written is not None
+    assert (found.written.transactions, found.written.anonymous) == (0, 3)
+    outbox.close()
+
+
+def test_batches_that_name_the_erased_are_deleted_and_lose_no_purchase(office: Office) -> None:
+    other = b"\x07" * 16
+    outbox = kiosk(office)
+    sell(office, outbox, "A")
+    outbox.record(replace(purchase("B"), customer=other.hex()))
+    send(outbox, FolderInbox(office.inbox))
+    (office.inbox / "events" / "junk").write_bytes(b"of " + WHO.hex().encode())
+    office.collect(erased=frozenset([WHO]))
+    named = [path for path in office.batches() if WHO.hex().encode() in path.read_bytes()]
+    gone = forget_batches(FolderStorage(office.inbox), office.out)
+    assert [office.inbox / name for name in gone] == [p for p in named if p.name != "junk"] != []
+    for path in [*office.out.rglob("*"), *office.inbox.rglob("events/S1/**/*")]:
+        content = path.read_bytes() if path.is_file() and path.name != "collected.db" else b""
+        assert WHO.hex().encode() not in content, path
+    db = sqlite3.connect(office.out / "collected.db")
+    customers = [each for (each,) in db.execute("SELECT customer FROM events ORDER BY rowid")]
+    db.close()
+    assert customers == [None, other.hex()]
+    found = office.collect()  # nothing that is gone is missed
+    assert (found.events, found.doubts[0].kind, len(found.doubts)) == (0, "refused", 1)
+    assert found.written is not None
+    assert (found.written.transactions, found.written.anonymous) == (1, 1)
+    assert forget_batches(FolderStorage(office.inbox), office.out) == []
+    outbox.close()
+
+
+def test_a_batch_that_was_not_taken_yet_is_not_deleted(office: Office) -> None:
+    outbox = kiosk(office)
+    sell(office, outbox, "A")
+    office.collect(erased=frozenset([WHO]))
+    sell(office, outbox, "B")
+    (late,) = [path for path in office.batches() if path.name == "2-2"]
+    assert len(forget_batches(FolderStorage(office.inbox), office.out)) == 1
+    assert late.is_file()
+    outbox.close()
+
+
+def test_the_command_reads_who_is_erased_from_the_repository(tmp_path: Path) -> None:
+    head = make_head(tmp_path)
+    with open_repository(head.repo, head.keys) as repository:
+        add_tombstones(repository, head.keys, ["C0000001"])
+        repository.commit()
+    office = Office(tmp_path, head.keys)
+    office.inbox.mkdir()
+    outbox = kiosk(office)
+    who = pseudonym(head.keys.customer_key, "C0000001").hex()
+    outbox.record(replace(purchase("A"), customer=who))
+    send(outbox, FolderInbox(office.inbox))
+    outbox.close()
+    command = [str(office.inbox), str(office.out), "--keys", str(head.keys.folder)]
+    options = ["--repository", str(head.repo), "--delete-erased"]
+    done = CliRunner().invoke(collect_command, [*command, *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "1 events lost the name of an erased customer" in done.output
+    assert "1 batches that named erased customers are deleted" in done.output
+    assert office.batches() == []
+    bad = CliRunner().invoke(collect_command, [*command, "--repository", str(tmp_path / "no")])
+    assert isinstance(bad.exception, PublishError)
+    assert "nothing is published there" in str(bad.exception)

@@ -14,6 +14,7 @@ from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath
 
 if TYPE_CHECKING:
     from c2rec.export.collect import Collection
+    from c2rec.export.keys import Keys
 
 _GROUPS = {"gap": "gaps", "clone": "clones", "refused": "refused"}
 _OTHER = "doubts"
@@ -41,6 +42,16 @@ _OTHER = "doubts"
     help="A table with customer_id; pseudonyms of these customers become their ids again.",
 )
 @click.option(
+    "--repository",
+    type=NonEmptyPath(path_type=str),
+    help="The repository; its erased customers are nobody in all that is kept and written.",
+)
+@click.option(
+    "--delete-erased",
+    is_flag=True,
+    help="Delete batches from INBOX that name erased customers; OUT has their events.",
+)
+@click.option(
     "--max-per-hour",
     type=click.IntRange(1),
     default=5_000,
@@ -55,6 +66,8 @@ def collect(
     keys: Path,
     items: Path | None,
     customers: Path | None,
+    repository: str | None,
+    delete_erased: bool,
     max_per_hour: int,
     as_json: bool,
 ) -> None:
@@ -65,7 +78,7 @@ def collect(
     and told with what to do about it.
     """
     from c2rec.export.collect import collect as collect_events
-    from c2rec.export.collect import read_customers, read_items
+    from c2rec.export.collect import forget_batches, read_customers, read_items
     from c2rec.export.keys import Keys
     from c2rec.export.storage import open_storage
 
@@ -73,22 +86,39 @@ def collect(
         raise PublishError(f"{inbox} is no folder with what kiosks sent; is its share mounted?")
     head_office, progress = Keys(keys), _progress()
     known = None if customers is None else read_customers(customers, head_office.customer_key)
+    erased = frozenset[bytes]() if repository is None else _erased(repository, head_office)
+    storage, deleted = open_storage(inbox), list[str]()
     try:
         found = collect_events(
-            open_storage(inbox),
+            storage,
             out,
             head_office,
             items=None if items is None else read_items(items),
             customers=known,
+            erased=erased,
             max_per_hour=max_per_hour,
             report=progress,
         )
+        if delete_erased:
+            deleted = forget_batches(storage, out, report=progress)
     finally:
         progress("")
     if as_json:
-        click.echo(json.dumps(_document(found)))
+        click.echo(json.dumps(_document(found) | {"deleted": deleted}))
         return
     click.echo("\n".join(_lines(found, out)))
+    if delete_erased:
+        click.echo(f"{inbox}: {len(deleted)} batches that named erased customers are deleted")
+
+
+def _erased(repository: str, keys: "Keys") -> frozenset[bytes]:
+    from c2rec.export.signed import open_repository
+    from c2rec.export.tombstones import erased
+
+    with open_repository(repository, keys) as opened:
+        if opened.is_new:
+            raise PublishError(f"--repository {repository}: nothing is published there")
+        return erased(opened)
 
 
 def _document(found: "Collection") -> dict[str, Any]:
@@ -115,6 +145,8 @@ def _lines(found: "Collection", out: Path) -> list[str]:
             f"{out}: {written.transactions} purchases of customers, {written.anonymous} of nobody "
             f"known, {held} held back, {written.impressions} rows of impressions"
         )
+        if found.made_nameless:
+            lines.append(f"{found.made_nameless} events lost the name of an erased customer")
         if written.mended:
             lines.append(f"The times of {written.mended} events were put right")
     return [*lines, *(f"! {doubt.line}" for doubt in found.doubts)]
