@@ -1,11 +1,18 @@
-"""Writing blobs: named by their content, and never twice."""
+"""Writing blobs: named by their content, never twice, and some at once.
+
+A disk that has to sync each file, and a bucket that answers each request after a while, both take
+many of them in the time of one.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from c2rec.export.storage import Storage
 from c2rec.runtime.documents import BlobRef
@@ -17,8 +24,12 @@ PIECE_BYTES = 4 << 20
 what sells has changed, a kiosk fetches that tensor alone."""
 
 
+TOGETHER = 8
+"""Blobs that are written at once; as many more may wait, in memory."""
+
+
 class Blobs:
-    """The blobs of a repository.
+    """The blobs of a repository; ``with`` it, and at its end all of them are there.
 
     Args:
         storage: the repository.
@@ -33,16 +44,47 @@ class Blobs:
         self.written = 0
         """Blobs that were not there before."""
         self.bytes_written = 0
+        self._pool = ThreadPoolExecutor(TOGETHER, thread_name_prefix="blobs")
+        self._going: dict[str, Future[None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for what is being written; what was not begun is left after an error.
+
+        Raises:
+            PublishError: a blob could not be written.
+        """
+        self._pool.shutdown(cancel_futures=error is not None)
+        if error is None:
+            self._settle(0)
 
     def put(self, content: bytes) -> BlobRef:
-        """Write a blob, unless it is there."""
+        """Write a blob, unless it is there.
+
+        Raises:
+            PublishError: it, or one before it, could not be written.
+        """
         blob = BlobRef(sha256(content).hexdigest(), len(content))
         if not self.has(blob) or (self._mend and self.find(blob) is None):
-            self._storage.write(blob_path(blob), content)
-            self._sizes()[blob_path(blob)] = blob.bytes
+            path = blob_path(blob)
+            self._going[path] = self._pool.submit(self._storage.write, path, content)
+            self._settle(2 * TOGETHER)
+            self._sizes()[path] = blob.bytes
             self.written += 1
             self.bytes_written += len(content)
         return blob
+
+    def _settle(self, most: int) -> None:
+        """Wait until so many blobs at most are on their way."""
+        while len(self._going) > most:
+            self._going.pop(next(iter(self._going))).result()
 
     def has(self, blob: BlobRef) -> bool:
         """Whether a blob is there, with its length."""
@@ -50,6 +92,8 @@ class Blobs:
 
     def find(self, blob: BlobRef) -> bytes | None:
         """Content of a blob; None where it is missing or damaged."""
+        if (going := self._going.pop(blob_path(blob), None)) is not None:
+            going.result()
         content = self._storage.read(blob_path(blob))
         if content is None or sha256(content).hexdigest() != blob.sha256:
             return None

@@ -1,6 +1,6 @@
 """Publishing online scores: lists become sealed shards, indexes and a signed document."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -92,23 +92,13 @@ def publish_scores(
     names = [pseudonym(keys.customer_key, each) for each in lists.customer_ids]
     kept = [i for i, name in enumerate(names) if name not in gone and lists.stores[i]]
     ids = np.frombuffer(b"".join(names), np.uint8).reshape(-1, PSEUDONYM_BYTES)  # (n, 16)
-    blobs, seq = Blobs(repository.storage), _next_seq(repository)
+    seq = _next_seq(repository)
     of_store: dict[str, list[int]] = {}
     for row in sorted(kept, key=names.__getitem__):
         for store in lists.stores[row]:
             of_store.setdefault(store, []).append(row)
-    count = power_of_two(len(of_store), None, *_STORES_IN_AN_INDEX)
-    indexes: list[BlobRef] = []
-    shards = 0
-    for number in range(count):
-        listed: dict[str, list[ScoresRef]] = {}
-        for store in sorted(of_store):
-            if index_number(store, count) == number:
-                report(f"publishing store {store}")
-                rows = np.array(of_store[store], np.int64)
-                listed[store] = _publish_store(blobs, keys, lists, ids, rows, seq, store)
-                shards += len(listed[store])
-        indexes.append(blobs.put(scores_index_json(seq, listed).encode()))
+    with Blobs(repository.storage) as blobs:
+        indexes, shards = _publish_stores(blobs, keys, lists, ids, of_store, seq, report)
     document = OnlineScores(
         seq=seq,
         model=about.model,
@@ -118,7 +108,7 @@ def publish_scores(
         issued_at=datetime.now(UTC).replace(microsecond=0),
         half_life_hours=about.half_life_hours,
         ttl_hours=about.ttl_hours,
-        indexes=tuple(indexes),
+        indexes=indexes,
     )
     content = document.to_json().encode()
     try:
@@ -143,6 +133,30 @@ def _next_seq(repository: SignedRepository) -> int:
         return 1 if content is None else parse_online_scores(content).seq + 1
     except ReleaseError as error:
         raise PublishError(f"the repository's {error}") from error
+
+
+def _publish_stores(
+    blobs: Blobs,
+    keys: Keys,
+    lists: OnlineLists,
+    ids: npt.NDArray[np.uint8],
+    of_store: Mapping[str, Sequence[int]],
+    seq: int,
+    report: Callable[[str], None],
+) -> tuple[tuple[BlobRef, ...], int]:
+    """Write all shards and indexes; the indexes and the number of shards come back."""
+    count = power_of_two(len(of_store), None, *_STORES_IN_AN_INDEX)
+    indexes, shards = [], 0
+    for number in range(count):
+        listed: dict[str, list[ScoresRef]] = {}
+        for store in sorted(of_store):
+            if index_number(store, count) == number:
+                report(f"publishing store {store}")
+                rows = np.array(of_store[store], np.int64)
+                listed[store] = _publish_store(blobs, keys, lists, ids, rows, seq, store)
+                shards += len(listed[store])
+        indexes.append(blobs.put(scores_index_json(seq, listed).encode()))
+    return tuple(indexes), shards
 
 
 def _publish_store(

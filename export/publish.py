@@ -103,9 +103,11 @@ def publish(
         number = _next_seq(repository, releases, seq)
         report("reading customers")
         customers = Customers(bundle, keys.customer_key, erased(repository))
-        cut = _Cut(bundle, customers, Blobs(repository.storage, mend=again), releases, report)
-        files = cut.files()
-        indexes, shards = cut.stores(keys)
+        with Blobs(repository.storage, mend=again) as blobs:
+            cut = _Cut(bundle, customers, blobs, releases, report)
+            files = cut.files()
+            indexes, shards = cut.stores(keys)
+            rows = cut.visitors() if visitors else None
         release = PublishedRelease(
             seq=number,
             issued_at=datetime.now(UTC).replace(microsecond=0),
@@ -114,7 +116,7 @@ def publish(
             manifest=bundle.manifest,
             files=files,
             indexes=indexes,
-            visitors=cut.visitors() if visitors else None,
+            visitors=rows,
         )
         report("signing")
         repository.write_target(f"rel/{number}.json", release.to_json().encode())
@@ -129,8 +131,8 @@ def publish(
         stores=len(customers.stores),
         shards=len(shards),
         deltas=sum(len(shard.deltas) for shard in shards),
-        blobs_written=cut.blobs.written,
-        bytes_written=cut.blobs.bytes_written,
+        blobs_written=blobs.written,
+        bytes_written=blobs.bytes_written,
     )
 
 
