@@ -1,10 +1,11 @@
-# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+# `make demo` and `make test` do everything, `make page` shows it. Each sets up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+PORT ?= 8765
 
-.PHONY: demo test check setup clean
+.PHONY: demo page test check setup clean
 
 setup: $(VENV)/.ready
 
@@ -17,6 +18,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # A simulated retailer, a trained model, a release, a kiosk, and its answers.
 demo: setup
 	BIN=$(BIN) OUT=$(DEMO) sh examples/demo.sh
+
+# The page that a shopper sees, on the demo's kiosk, until Ctrl-C.
+page: setup
+	test -d $(DEMO)/kiosk || BIN=$(BIN) OUT=$(DEMO) sh examples/demo.sh
+	$(BIN)/c2rec-kiosk --home $(DEMO)/kiosk serve --port $(PORT)
 
 test: setup
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -1,10 +1,14 @@
 """Every block of the README runs, and what documents name exists."""
 
+import http.client
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +16,7 @@ import pytest
 from c2rec.export.cli import cli as export_cli
 from c2rec.store_kiosk.cli import main as kiosk_cli
 from c2rec.train.cli import cli as train_cli
+from tests.kiosk_page import CARD, make_home
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,21 +83,56 @@ def run_block(language: str, text: str, folder: Path) -> str:
 
 
 def test_the_blocks_of_the_readme_run_in_order(workplace: Path) -> None:
-    """All but the two make commands and their output, which CI runs as they stand."""
+    """All but the make commands: CI runs two of them as they stand, the next test the third."""
     ran = 0
     for language, text in BLOCKS:
         if language == "text" or text.startswith("make "):
             continue
         assert run_block(language, text, workplace)
         ran += 1
-    assert ran == sum(language in ("sh", "python") for language, _ in BLOCKS) - 2
+    assert ran == sum(language in ("sh", "python") for language, _ in BLOCKS) - 3
 
 
 def test_ci_runs_the_make_commands_of_the_readme() -> None:
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
     targets = [text.strip() for _, text in BLOCKS if text.startswith("make ")]
-    assert targets == ["make demo", "make test"]
-    assert set(targets) <= set(ci)
+    assert targets == ["make demo", "make page", "make test"]
+    assert {"make demo", "make test"} <= set(ci)
+
+
+def test_make_page_serves_the_kiosk_of_the_demo(tmp_path: Path) -> None:
+    """To a browser that follows the address printed, types a card, and asks."""
+    home = make_home(tmp_path)
+    home.rename(tmp_path / "kiosk")
+    venv = Path(sys.executable).parent.parent
+    process = subprocess.Popen(
+        ["make", "-o", f"{venv}/.ready", "page", f"VENV={venv}", f"DEMO={tmp_path}", "PORT=0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        address = next(each for each in lines if each.startswith("Serving "))
+        place, _, token = address.removeprefix("Serving http://").strip().partition("/?token=")
+
+        def post(path: str, body: dict[str, str]) -> dict[str, Any]:
+            connection = http.client.HTTPConnection(place, timeout=60)
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection.request("POST", path, json.dumps(body), headers)
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            connection.close()
+            return answer
+
+        session = f"/api/sessions/{post('/api/sessions', {})['session']}"
+        assert post(f"{session}/scans", {"code": CARD})["known"]
+        assert len(post(f"{session}/recommendations", {})["items"]) == 6
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
 
 
 def test_the_output_shown_is_what_the_demo_prints(workplace: Path) -> None:
