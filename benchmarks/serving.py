@@ -57,6 +57,7 @@ def write_release(folder: Path, items: int, customers: int, size: int) -> None:
             "history_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "history_items": np.concatenate([histories[each] for each in which]),
             "history_channels": np.repeat(which % 2, lengths).astype(np.uint8),
+            "history_days": rng.integers(20_454, 20_484, lengths.sum()).astype(np.int32),
         },
         folder / "customers.safetensors",
     )

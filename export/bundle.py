@@ -138,6 +138,7 @@ def collect(run: Run, dataset: Dataset) -> Content:
         "history_offsets": index.starts.astype(np.int64),
         "history_items": purchases.items.astype(np.int32),
         "history_channels": purchases.channels.astype(np.uint8),
+        "history_days": purchases.days.astype(np.int32),
     }
     rows = _item_rows(dataset.items, vocabulary.item_ids)
     stores = stores_of(dataset.transactions, customer_ids)

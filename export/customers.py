@@ -61,7 +61,7 @@ class Customers:
         self._first_words = words[:, 0]
         lengths = np.diff(self._all.history_offsets)  # (n,)
         size = self._all.components.shape[2]
-        self._bytes = PSEUDONYM_BYTES + 12 * size + 3 + 8 + 5 * lengths  # (n,)
+        self._bytes = PSEUDONYM_BYTES + 12 * size + 3 + 8 + 9 * lengths  # (n,)
         self._rows = np.array(kept, np.int64)
         self._rows = self._rows[np.lexsort(words[self._rows].T[::-1])]
         pairs, stores_of = np.concatenate(owners), np.concatenate(where)

@@ -30,6 +30,7 @@ _SCHEMA: dict[str, tuple[dict[str, type], str | tuple[str, str] | None]] = {
             "has": bytes,
             "history_items": bytes,
             "history_channels": bytes,
+            "history_days": bytes,
         },
         "customer_id",
     ),
@@ -39,7 +40,7 @@ _SCHEMA: dict[str, tuple[dict[str, type], str | tuple[str, str] | None]] = {
     ),
     "about": ({"name": str, "value": str}, "name"),
 }
-INSERT_CUSTOMER = "INSERT INTO customers VALUES (?, ?, ?, ?, ?)"
+INSERT_CUSTOMER = "INSERT INTO customers VALUES (?, ?, ?, ?, ?, ?)"
 
 
 def build_cache(
@@ -155,7 +156,7 @@ def _item_rows(bundle: Bundle) -> Iterator[tuple[int, str, str, str]]:
         yield row, item.item_id, item.name, json.dumps(item.metadata, ensure_ascii=False)
 
 
-def _customer_rows(bundle: Bundle) -> Iterator[tuple[str, bytes, bytes, bytes, bytes]]:
+def _customer_rows(bundle: Bundle) -> Iterator[tuple[str, bytes, bytes, bytes, bytes, bytes]]:
     for block in bundle.customers():
         for i, customer_id in enumerate(block.customer_ids):
             bought = slice(int(block.offsets[i]), int(block.offsets[i + 1]))
@@ -165,4 +166,5 @@ def _customer_rows(bundle: Bundle) -> Iterator[tuple[str, bytes, bytes, bytes, b
                 block.has[i].tobytes(),
                 block.history_items[bought].tobytes(),
                 block.history_channels[bought].tobytes(),
+                block.history_days[bought].tobytes(),
             )

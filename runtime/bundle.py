@@ -57,9 +57,11 @@ class CustomerBlock:
     has: npt.NDArray[np.uint8]
     """(n, 3), 0 or 1"""
     offsets: npt.NDArray[np.int64]
-    """(n + 1,), from 0, into the two below"""
+    """(n + 1,), from 0, into the three below"""
     history_items: npt.NDArray[np.int32]
     history_channels: npt.NDArray[np.uint8]
+    history_days: npt.NDArray[np.int32]
+    """The last purchase of the item in the channel, days since 1970-01-01 UTC"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Bundle:
                 offsets=offsets - start,
                 history_items=items,
                 history_channels=channels,
+                history_days=file.rows("history_days", start, end),
             )
         for lines in (ids, stores):
             next(lines, None)  # reads past the last row: a further one is refused there

@@ -53,6 +53,8 @@ class Customer(NamedTuple):
     """(n,) rows of the items bought"""
     history_channels: npt.NDArray[np.uint8]
     """(n,) 0 offline, 1 online"""
+    history_days: npt.NDArray[np.int32]
+    """(n,) the last purchase of the item in the channel, days since 1970-01-01 UTC"""
 
 
 class Cache:
@@ -229,12 +231,14 @@ class Cache:
             row = self._db.execute("SELECT value FROM about WHERE name = ?", [name]).fetchone()
         return None if row is None else str(row[0])
 
-    def shard_rows(self, store: str, bucket: int) -> list[tuple[str, bytes, bytes, bytes, bytes]]:
+    def shard_rows(
+        self, store: str, bucket: int
+    ) -> list[tuple[str, bytes, bytes, bytes, bytes, bytes]]:
         """Rows of ``customers`` that came in a shard, in the order in which they were stored."""
         query = (
-            "SELECT customer_id, components, has, history_items, history_channels FROM customers,"
-            " shards WHERE store = ? AND bucket = ? AND customers.rowid BETWEEN first AND last"
-            " ORDER BY customers.rowid"
+            "SELECT customer_id, components, has, history_items, history_channels, history_days"
+            " FROM customers, shards WHERE store = ? AND bucket = ?"
+            " AND customers.rowid BETWEEN first AND last ORDER BY customers.rowid"
         )
         with self._reading():
             return self._db.execute(query, [store, bucket]).fetchall()
@@ -261,19 +265,20 @@ class Cache:
         if not _storable(customer_id):
             return None
         query = (
-            "SELECT components, has, history_items, history_channels FROM customers"
+            "SELECT components, has, history_items, history_channels, history_days FROM customers"
             " WHERE customer_id = ?"
         )
         with self._reading():
             row = self._db.execute(query, [customer_id]).fetchone()
             if row is None:
                 return None
-            components, has, items, channels = row
+            components, has, items, channels, days = row
             return Customer(
                 components=np.frombuffer(components, np.float32).reshape(3, -1),
                 has=np.frombuffer(has, np.uint8).astype(np.bool_),
                 history_items=np.frombuffer(items, np.int32),
                 history_channels=np.frombuffer(channels, np.uint8),
+                history_days=np.frombuffer(days, np.int32),
             )
 
     def customer_ids(self) -> list[str]:

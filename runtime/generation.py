@@ -22,7 +22,7 @@ from c2rec.runtime.identity import EVERY_STORE, PSEUDONYM_BYTES, Identity
 from c2rec.runtime.sealed import unseal
 from c2rec.runtime.shards import Shard, apply_delta, decode_delta, decode_shard
 
-Row = tuple[str, bytes, bytes, bytes, bytes]
+Row = tuple[str, bytes, bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,8 @@ class _Reader:
 
 
 def _installed_shard(release: PublishedRelease, part: Part, rows: list[Row]) -> Shard:
-    ids, components, has, items, channels = zip(*rows, strict=True) if rows else ((),) * 5
+    columns = zip(*rows, strict=True) if rows else ((),) * 6
+    ids, components, has, items, channels, days = columns
     offsets = np.cumsum([0, *(len(each) for each in channels)], dtype=np.int64)  # (n + 1,)
     size = release.manifest.embedding_size
     return Shard(
@@ -260,6 +261,7 @@ def _installed_shard(release: PublishedRelease, part: Part, rows: list[Row]) -> 
         history_offsets=offsets,
         history_items=np.frombuffer(b"".join(items), np.int32),
         history_channels=np.frombuffer(b"".join(channels), np.uint8),
+        history_days=np.frombuffer(b"".join(days), np.int32),
     )
 
 
@@ -269,7 +271,8 @@ def _rows(shard: Shard) -> Iterator[Row]:
     components = shard.components.tobytes()
     size = len(components) // max(1, len(shard.ids))
     has, items = shard.has.tobytes(), shard.history_items.tobytes()
-    channels, ends = shard.history_channels.tobytes(), shard.history_offsets.tolist()
+    channels, days = shard.history_channels.tobytes(), shard.history_days.tobytes()
+    ends = shard.history_offsets.tolist()
     for i in range(len(shard.ids)):
         first, last = ends[i], ends[i + 1]
         yield (
@@ -278,6 +281,7 @@ def _rows(shard: Shard) -> Iterator[Row]:
             has[3 * i : 3 * (i + 1)],
             items[4 * first : 4 * last],
             channels[first:last],
+            days[4 * first : 4 * last],
         )
 
 

@@ -14,10 +14,18 @@ import numpy.typing as npt
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.identity import PSEUDONYM_BYTES
 from c2rec.runtime.item_file import tensors_in
-from c2rec.runtime.tensors import Array, TensorSpec, check_tensors, check_values
+from c2rec.runtime.tensors import LAST_DAY, Array, TensorSpec, check_tensors, check_values
 
 _METADATA = "c2rec"
-_TENSORS = ("ids", "components", "has", "history_offsets", "history_items", "history_channels")
+_TENSORS = (
+    "ids",
+    "components",
+    "has",
+    "history_offsets",
+    "history_items",
+    "history_channels",
+    "history_days",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +43,11 @@ class Shard:
     has: npt.NDArray[np.uint8]
     """(n, 3), 0 or 1"""
     history_offsets: npt.NDArray[np.int64]
-    """(n + 1,), from 0, into the two below"""
+    """(n + 1,), from 0, into the three below"""
     history_items: npt.NDArray[np.int32]
     history_channels: npt.NDArray[np.uint8]
+    history_days: npt.NDArray[np.int32]
+    """The last purchase of the item in the channel, days since 1970-01-01 UTC"""
 
     def content(self) -> str:
         """Digest of what it says, 64 hex digits; two shards are equal when theirs are."""
@@ -50,8 +60,8 @@ class Shard:
             digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
         return digest.hexdigest()
 
-    def customers(self) -> Iterator[tuple[bytes, tuple[bytes, bytes, bytes, bytes]]]:
-        """Yield each pseudonym with its row: components, has, items and channels, as bytes."""
+    def customers(self) -> Iterator[tuple[bytes, tuple[bytes, bytes, bytes, bytes, bytes]]]:
+        """Yield each pseudonym with its row: components, has, items, channels, days; as bytes."""
         ends = self.history_offsets.tolist()
         for i, customer in enumerate(self.ids):
             bought = slice(ends[i], ends[i + 1])
@@ -62,6 +72,7 @@ class Shard:
                     self.has[i].tobytes(),
                     self.history_items[bought].tobytes(),
                     self.history_channels[bought].tobytes(),
+                    self.history_days[bought].tobytes(),
                 ),
             )
 
@@ -79,6 +90,7 @@ class Shard:
             history_offsets=offsets,
             history_items=self.history_items[places],
             history_channels=self.history_channels[places],
+            history_days=self.history_days[places],
         )
 
 
@@ -205,6 +217,7 @@ def _decode(content: bytes, name: str, size: int, items: int) -> tuple[Shard, st
         "history_offsets": TensorSpec("int64", (n + 1,), high=len(content)),
         "history_items": TensorSpec("int32", (rows,), high=items - 1),
         "history_channels": TensorSpec("uint8", (rows,), high=1),
+        "history_days": TensorSpec("int32", (rows,), high=LAST_DAY),
     }
     if base is not None:
         specs["removed"] = TensorSpec("uint8", ("removed", PSEUDONYM_BYTES), high=255)

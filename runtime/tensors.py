@@ -22,6 +22,9 @@ Array: TypeAlias = npt.NDArray[Any]
 GOLDEN_K = 10
 """Length of golden lists, or the whole catalogue where that is shorter."""
 
+LAST_DAY = 47_481
+"""2099-12-31 in days since 1970-01-01, the latest that a transaction may have."""
+
 CHUNK_BYTES = 4 << 20
 """About how much of a tensor is in memory at once while streaming."""
 
@@ -59,6 +62,7 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
             "history_offsets": TensorSpec("int64", (customers + 1,), high=interactions),
             "history_items": TensorSpec("int32", (interactions,), high=last),
             "history_channels": TensorSpec("uint8", (interactions,), high=1),
+            "history_days": TensorSpec("int32", (interactions,), high=LAST_DAY),
         },
         "golden.safetensors": {
             "components": TensorSpec("float32", ("g", 3, size)),

@@ -139,4 +139,5 @@ def _customer(row: Shard) -> Customer:
         has=row.has[0].astype(np.bool_),
         history_items=row.history_items,
         history_channels=row.history_channels,
+        history_days=row.history_days,
     )

@@ -114,6 +114,12 @@ class Release:
         channels = self.customers["history_channels"][first:last].tolist()
         return list(zip(items, channels, strict=True))
 
+    def days(self, customer: int) -> list[int]:
+        """Day of each purchase in ``history``, since 1970."""
+        first, last = self.customers["history_offsets"][customer : customer + 2]
+        days: list[int] = self.customers["history_days"][first:last].tolist()
+        return days
+
     def score(
         self, components: Array, has: Array, channel: int, history: list[tuple[int, int]]
     ) -> tuple[Array, Array]:
@@ -161,11 +167,13 @@ def make_release(
     sold_online: bool = True,
     stores: list[list[str]] | None = None,
     rebought: Collection[int] = (),
+    bought_again: Collection[int] = (),
 ) -> Release:
     """Write a bundle; customer 0 bought nothing, 1 only in the store, 2 only online.
 
     ``stores`` are those of each customer; otherwise all belong to the store "all". The same items,
-    size, encoder and seed give the same space; customers in ``rebought`` then have another history.
+    size, encoder and seed give the same space; customers in ``rebought`` then have another history,
+    and those in ``bought_again`` the same one, but bought a day later.
     """
     rng, later = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     model_rng = np.random.default_rng([seed, 2])
@@ -195,6 +203,11 @@ def make_release(
             history = [(int(item), 0) for item in bought]
         histories.append(history)
     flat = [purchase for history in histories for purchase in history]
+    days = [
+        18_444 + (3 * item + 5 * channel + 7 * customer) % 26 + (customer in bought_again)
+        for customer, history in enumerate(histories)
+        for item, channel in history
+    ]  # 2020-07-01 to 2020-07-27
     encoded = [encode(item_tensors["source_embeddings"], history) for history in histories]
     has = np.stack([flags for _, flags in encoded])
     components = np.stack([vectors for vectors, _ in encoded])
@@ -213,6 +226,7 @@ def make_release(
         "history_offsets": np.cumsum([0, *map(len, histories)], dtype=np.int64),
         "history_items": np.array([item for item, _ in flat], np.int32),
         "history_channels": np.array([channel for _, channel in flat], np.uint8),
+        "history_days": np.array(days, np.int32),
     }
     weights = (model_rng.normal(size=(2, size, size)) * 0.5 / size**0.5).astype(np.float32)
     # an id with a comma, one outside ASCII, and a name that would colour a terminal

@@ -97,6 +97,13 @@ def add_a_tensor(folder: Path) -> None:
     reseal(folder)
 
 
+def drop_the_days(folder: Path) -> None:
+    tensors = load_file(folder / "customers.safetensors")
+    del tensors["history_days"]
+    save_file(tensors, folder / "customers.safetensors")
+    reseal(folder)
+
+
 def repeat_a_purchase(folder: Path) -> None:
     def change(items: Any) -> Any:
         items[1] = items[0]  # both of customer 1, in the store
@@ -200,6 +207,18 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"tensor 'history_items' at \[0\] is 40; allowed: whole numbers from 0 to 39",
     ),
     "a third channel": (set_value("customers", "history_channels", (0,), 2), r"at \[0\] is 2"),
+    "no days, as in older bundles": (
+        drop_the_days,
+        r"customers\.safetensors: tensor 'history_days' is missing; allowed: exactly",
+    ),
+    "a day before 1970": (
+        set_value("customers", "history_days", (3,), -1),
+        r"tensor 'history_days' at \[3\] is -1; allowed: whole numbers from 0 to 47481",
+    ),
+    "a day after 2099": (
+        set_value("customers", "history_days", (3,), 47_482),
+        r"tensor 'history_days' at \[3\] is 47482; allowed",
+    ),
     "less than nothing sold": (set_value("items", "popularity", (1, 1), -1), r"\[1, 1\] is -1"),
     "offsets that fall": (
         set_value("customers", "history_offsets", (4,), 0),

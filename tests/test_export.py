@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import DataError, PublishError, ReleaseError
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.records import CHANNELS
 from c2rec.train import loop
 from c2rec.train.config import (
     EncoderName,
@@ -229,6 +231,37 @@ def test_the_space_stays_where_popularity_alone_changes(run: Run, tmp_path: Path
     assert space_of(ids, content.items, [b"another"]) != space
 
 
+def last_bought(folder: Path) -> dict[tuple[str, str, str], int]:
+    """Day of each customer, item and channel of a bundle."""
+    bundle, found = read_bundle(folder), dict[tuple[str, str, str], int]()
+    item_ids = [item.item_id for item in bundle.items()]
+    for block in bundle.customers():
+        for row, customer in enumerate(block.customer_ids):
+            for at in range(block.offsets[row], block.offsets[row + 1]):
+                item, channel = item_ids[block.history_items[at]], block.history_channels[at]
+                found[customer, item, CHANNELS[channel]] = int(block.history_days[at])
+    return found
+
+
+def test_the_last_day_of_each_purchase_is_known(bundle: Path, run: Run) -> None:
+    """Of each item in each channel by itself, from all purchases of it."""
+    expected: dict[tuple[str, str, str], int] = {}
+    again, elsewhere = 0, 0
+    known = set(run.data.split.vocabulary.item_ids)
+    table = run.data.dataset.transactions.sort("timestamp")
+    columns = table.select("customer_id", "item_id", "channel", "timestamp")
+    for customer, item, channel, at in columns.iter_rows():
+        day = (at.astimezone(UTC).date() - date(1970, 1, 1)).days
+        again += day > expected.get((customer, item, channel), day)
+        other = CHANNELS[1 - CHANNELS.index(channel)]
+        elsewhere += day > expected.get((customer, item, other), day)
+        if item in known:
+            expected[customer, item, channel] = day
+    assert again > 20
+    assert elsewhere > 20
+    assert last_bought(bundle) == expected
+
+
 def newer_purchases(folder: Path, run: Run) -> Path:
     """A dataset: two of the run's customers, and a new one, bought something a day later."""
     table = run.data.dataset.transactions
@@ -262,6 +295,27 @@ def test_newer_purchases_are_known_in_the_same_space_and_move_alone(
     publish(bundle, repo, keys)
     published = publish(out, repo, keys)
     assert published.deltas == 3  # of the stores of these customers
+
+
+def test_who_buys_the_same_again_has_a_new_day(run: Run, bundle: Path, tmp_path: Path) -> None:
+    """Days are of UTC: in Berlin it was past midnight."""
+    table = run.data.dataset.transactions
+    row = table.filter(pl.col("item_id").is_in(run.data.split.vocabulary.item_ids)).row(
+        0, named=True
+    )
+    next_day = date.fromisoformat(read_bundle(bundle).manifest.data_to) + timedelta(days=2)
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "transactions.csv").write_text(
+        "customer_id,item_id,channel,timestamp,store_id\n"
+        f"{row['customer_id']},{row['item_id']},{row['channel']},{next_day}T01:30+02:00,"
+        f"{row['store_id'] or ''}\n"
+    )
+    newer = with_newer(run, tmp_path / "newer")
+    write_bundle(run, tmp_path / "out", data=newer, check=lambda _: None)
+    before, after = last_bought(bundle), last_bought(tmp_path / "out")
+    key = row["customer_id"], row["item_id"], row["channel"]
+    day = (next_day - date(1970, 1, 1)).days - 1
+    assert {each: after[each] for each in after if after[each] != before.get(each)} == {key: day}
 
 
 def test_newer_purchases_that_cannot_be_read_or_taken_are_refused(
@@ -362,6 +416,7 @@ def _other_graph(folder: Path) -> None:
         (lambda f: _nudge(f, "items.safetensors", "item_bias", 1.0), r"golden|item_bias"),
         (lambda f: _nudge(f, "items.safetensors", "popularity", 1), "'popularity' is not what"),
         (lambda f: _nudge(f, "customers.safetensors", "components", 1.0), "'components' is not"),
+        (lambda f: _nudge(f, "customers.safetensors", "history_days", 1), "'history_days' is not"),
         (lambda f: (f / "items.jsonl").unlink(), "items.jsonl is listed"),
     ],
 )

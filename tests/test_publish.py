@@ -59,6 +59,7 @@ def test_every_store_gets_its_customers_and_no_others(tmp_path: Path) -> None:
                 made.customers["has"][row].tobytes(),
                 made.customers["history_items"][bought].tobytes(),
                 made.customers["history_channels"][bought].tobytes(),
+                made.customers["history_days"][bought].tobytes(),
             )
 
 
@@ -95,6 +96,7 @@ def test_a_visitor_s_row_opens_with_the_card_alone(tmp_path: Path) -> None:
         assert found.components[0].tobytes() == made.customers["components"][row].tobytes()
         pairs = zip(found.history_items.tolist(), found.history_channels.tolist(), strict=True)
         assert list(pairs) == made.history(row)
+        assert found.history_days.tolist() == made.days(row)
     assert find_visitor(bucket, "nobody", key, size=8, items=40, name="visitors") is None
     assert find_visitor(bucket, "c000001", b"x" * 32, size=8, items=40, name="visitors") is None
     head.publish(seed=2, options={"visitors": False})
@@ -267,7 +269,7 @@ def test_a_large_store_is_cut_and_stays_cut_alike(
 ) -> None:
     from c2rec.export import customers
 
-    monkeypatch.setattr(customers, "_SHARD_BYTES", (1000, 5000, 9000))
+    monkeypatch.setattr(customers, "_SHARD_BYTES", (1000, 6000, 9000))
     head = make_head(tmp_path, publish=False)
     head.publish(customers=200)
     first = read_repository(head.repo, head.keys).shards["all"]

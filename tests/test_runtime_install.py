@@ -53,6 +53,7 @@ def test_every_array_and_customer_comes_back_as_released(tmp_path: Path) -> None
         channels = customer.history_channels.tolist()
         bought = list(zip(customer.history_items.tolist(), channels, strict=True))
         assert bought == release.history(row)
+        assert customer.history_days.tolist() == release.days(row)
     assert cache.item_row("été") == 69_999
     assert cache.manifest() == read_bundle(release.folder).manifest
     cache.close()

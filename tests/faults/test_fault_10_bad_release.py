@@ -57,6 +57,7 @@ def spoiled(place: Place, change: Callable[[Shard], Shard]) -> None:
         history_offsets=shard.history_offsets.copy(),
         history_items=shard.history_items.copy(),
         history_channels=shard.history_channels.copy(),
+        history_days=shard.history_days.copy(),
     )  # fmt: skip
     changed = change(copied)
     sign_shard(place.head, 2, encode_shard(changed), content=changed.content())
