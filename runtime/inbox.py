@@ -25,6 +25,8 @@ Outcome: TypeAlias = Literal["created", "exists", "unsure", "refused", "later"]
 _OF_THE_PLACE = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429, 451})
 """Statuses from 400 that are no judgement on the batch: its server, its address, or this hour."""
 _LONGEST_WAIT = 3600.0
+LONGEST_REQUEST = 600.0
+"""Seconds that one request may take in all: a batch of 1 MB over 14 kbit/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +134,16 @@ class WebInbox:
     Args:
         url: before ``events/``.
         settings: certificates and timeouts.
+        seconds: that one request may take in all.
 
     Raises:
         IdentityError: a certificate can't be used.
     """
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, *, seconds: float = LONGEST_REQUEST) -> None:
         from c2rec.runtime.web import web_pool  # urllib3 is loaded by who sends
 
-        self._url = url.rstrip("/")
+        self._url, self._seconds = url.rstrip("/"), seconds
         # a batch is tried again as a whole, later, and not in between
         self._pool: urllib3.PoolManager = web_pool(url, settings, attempts=1)
 
@@ -183,30 +186,42 @@ class WebInbox:
     ) -> tuple[int, dict[str, str], bytes]:
         import urllib3
 
-        try:
-            # what path_part escaped is escaped again, so that the server sees its name
-            path = key.replace("%", "%25")
-            response = self._pool.request(
-                method,
-                f"{self._url}/{path}",
-                body=content,
-                headers=self._pool.headers | headers,  # type: ignore[operator] # a dict
-                preload_content=False,
-            )
+        from c2rec.runtime.web import ended_after
+
+        # urllib3's timeouts begin anew with each byte that drips in
+        with ended_after(self._seconds) as over:
             try:
-                body = response.read(most)
-            finally:
-                response.close()
-        except urllib3.exceptions.HTTPError as error:
-            raise NetworkError(f"{self._url} can't be reached: {error}") from error
+                # what path_part escaped is escaped again, so that the server sees its name
+                path = key.replace("%", "%25")
+                response = self._pool.request(
+                    method,
+                    f"{self._url}/{path}",
+                    body=content,
+                    headers=self._pool.headers | headers,  # type: ignore[operator] # a dict
+                    preload_content=False,
+                    redirect=False,  # not even looked at: it may be no address
+                )
+                try:
+                    body = response.read(most)
+                finally:
+                    response.close()
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if not over.is_set():
+                    raise NetworkError(f"{self._url} can't be reached: {error}") from error
+            if over.is_set():  # a connection that was ended looks like one that is done
+                raise NetworkError(
+                    f"{self._url} is too slow: the {self._seconds:g} seconds allowed are over"
+                )
         return response.status, dict(response.headers), body
 
 
 def _wait(header: str | None) -> float | None:
     try:
-        return min(max(float(header or ""), 0.0), _LONGEST_WAIT)
+        wait = float(header or "")
     except ValueError:
         return None
+    # not min and max alone: of NaN they make NaN, which no column takes
+    return min(wait, _LONGEST_WAIT) if wait >= 0 else None
 
 
 def _make_folders(folder: Path, root: Path) -> None:

@@ -162,7 +162,11 @@ class WebSource:
             headers["Range"] = f"bytes={first}-"
         try:
             answer = self._pool.request(
-                "GET", f"{self._url}/{path}", preload_content=False, headers=headers
+                "GET",
+                f"{self._url}/{path}",
+                preload_content=False,
+                redirect=False,  # not even looked at: it may be no address
+                headers=headers,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._trouble(error) from error
