@@ -35,7 +35,7 @@ from c2rec.runtime.errors import HomeError, RequestError
 from c2rec.runtime.flip import check_space
 from c2rec.runtime.identity import Identity, check_customer_id, find_identity, pseudonym
 from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import events_path
+from c2rec.runtime.outbox_file import OutboxFile
 from c2rec.runtime.readers import readers_of_deleted
 from c2rec.runtime.residue import Searched, Traces, pieces, search, written
 from c2rec.runtime.rewrite import copy_without, customers_to_go
@@ -181,9 +181,13 @@ def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity
         new = {mark: each for mark, each in marks.items() if mark not in known.marks}
         coming = Tombstones(known.salt, {*known.marks, *new}, identity)
         _rewrite(home, coming.covers, lambda *_: None, skip_damaged=True)
-        _anonymise(home, identity, list(new.values()))
-        with changing_state(home) as db:
-            bury(db, new, "head office")
+
+        def note() -> None:
+            with changing_state(home) as db:
+                bury(db, new, "head office")
+
+        # while nobody can record: what came in between would keep its name for good
+        _anonymise(home, identity, list(new.values()), then=note)
     return len(new)
 
 
@@ -323,13 +327,24 @@ def _dropped(home: Path, path: Path, name: str) -> bool:
     return True
 
 
-def _anonymise(home: Path, identity: Identity, pseudonyms: Collection[bytes]) -> int:
-    """Take names from the events that wait, and tell how many had one."""
-    path = events_path(home)
-    if not any(path.parent.glob(f"{path.name}*")):  # one that is being recovered counts
-        return 0
+def _anonymise(
+    home: Path,
+    identity: Identity,
+    pseudonyms: Collection[bytes],
+    *,
+    then: Callable[[], None] = lambda: None,
+) -> int:
+    """Take names from the events that wait, do something, and tell how many had one."""
+    file = OutboxFile(home)
+    try:
+        with file.locked():
+            if not any(home.glob(f"{file.path.name}*")):  # one that is being recovered counts
+                then()
+                return 0
+    finally:
+        file.unlock()
     with closing(Outbox(home, identity)) as outbox:
-        return outbox.anonymise(pseudonyms).events
+        return outbox.anonymise(pseudonyms, then=then).events
 
 
 def _verify(home: Path, customer_id: str, identity: Identity | None, note: _Note) -> Searched:

@@ -92,14 +92,16 @@ class Outbox:
                 not be dropped for it.
             HomeError: it can't be written, as on a full disk; then it was not recorded.
         """
-        event = self._nameless_where_erased(event)
-        return self.work(lambda db: self._record(db, event))
+        # under the lock, or an erasure could end between the look and what is written
+        return self.work(lambda db: self._record(db, self._nameless_where_erased(event)))
 
     def _nameless_where_erased(self, event: Event) -> Event:
         """Leave out who asked to be erased: a page may still have the customer open."""
         if event.customer is None:
             return event
-        if self._erased is None or self._watch.moved():
+        if self._watch.moved():
+            self._erased = None
+        if self._erased is None:
             self._erased = read_tombstones(self.home, self.identity)
         return replace(event, customer=None) if self._erased.covers(event.customer) else event
 
@@ -237,7 +239,9 @@ class Outbox:
 
         self.work(mark)
 
-    def anonymise(self, pseudonyms: Collection[bytes]) -> Erased:
+    def anonymise(
+        self, pseudonyms: Collection[bytes], *, then: Callable[[], None] = lambda: None
+    ) -> Erased:
         """Take customers out of everything that waits; their purchases are still sent, as nobody's.
 
         Frozen batches that name one are made anew, in a new epoch and so under new names. None of
@@ -246,11 +250,18 @@ class Outbox:
 
         Args:
             pseudonyms: 16 bytes each, see ``identity.pseudonym``.
+            then: called before anybody can record again.
 
         Raises:
             HomeError: it can't be done now, as on a full disk; do it again.
         """
-        return self.work(lambda db: self._anonymise(db, {each.hex() for each in pseudonyms}))
+
+        def do(db: sqlite3.Connection) -> Erased:
+            done = self._anonymise(db, {each.hex() for each in pseudonyms})
+            then()
+            return done
+
+        return self.work(do)
 
     def aside(self) -> list[Path]:
         """Damaged files that are kept, with their logs, oldest first."""
