@@ -121,6 +121,7 @@ def erase(
                 return tombstones.mark(name) in gone
 
             _remove_downloads(home)
+            _drop_damaged(home)
             found = _vectors(home, is_gone)
             note.vectors |= found
             note.save()
@@ -180,7 +181,7 @@ def take_tombstones(home: Path, pseudonyms: frozenset[bytes], identity: Identity
         marks = {known.mark(each.hex()): each for each in pseudonyms}
         new = {mark: each for mark, each in marks.items() if mark not in known.marks}
         coming = Tombstones(known.salt, {*known.marks, *new}, identity)
-        _rewrite(home, coming.covers, lambda *_: None, skip_damaged=True)
+        _rewrite(home, coming.covers, lambda *_: None)
 
         def note() -> None:
             with changing_state(home) as db:
@@ -269,16 +270,13 @@ def _rewrite(
     home: Path,
     is_gone: Callable[[str], bool],
     add: Callable[[str, str, str], None],
-    *,
-    skip_damaged: bool = False,
 ) -> None:
-    """Put copies without some customers in the place of all files that hold them."""
+    """Put copies without some customers in the place of all whole files that hold them."""
     for path, name, sha256 in list(_held(home)):
         if not path.is_file():
             continue
         if sha256_of(path) != sha256:  # a copy would pass for whole
-            if not _dropped(home, path, name) and not skip_damaged:
-                raise HomeError(f"{path} is damaged; {_ADVICE}")
+            _dropped(home, path, name)
             continue
         rowids = customers_to_go(path, is_gone)
         if not rowids:
@@ -306,6 +304,17 @@ def _rewrite(
             note_whole(home, final, digest)
         path.unlink()
         sync_to_disk(path.parent)
+
+
+def _drop_damaged(home: Path) -> None:
+    """Remove damaged files: nobody knows whom they hold.
+
+    Raises:
+        HomeError: one is the active release's, which has to be repaired first.
+    """
+    for path, name, sha256 in list(_held(home)):
+        if path.is_file() and sha256_of(path) != sha256 and not _dropped(home, path, name):
+            raise HomeError(f"{path} is damaged; {_ADVICE}")
 
 
 def _dropped(home: Path, path: Path, name: str) -> bool:

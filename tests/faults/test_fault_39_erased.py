@@ -315,3 +315,18 @@ def test_a_damaged_release_does_not_stop_tombstones(kiosk: Kiosk) -> None:
         file.write(b"\0" * 20_000)
     assert take_tombstones(kiosk.home, frozenset([kiosk.pseudonym(CUSTOMER)]), kiosk.identity) == 1
     assert read_state(kiosk.home).active == active
+
+
+@pytest.mark.parametrize("what", ["gen", "scores"])
+def test_what_is_damaged_beyond_reading_does_not_keep_anybody(
+    kiosk: Kiosk, tmp_path: Path, what: str
+) -> None:
+    """No sync repairs the previous release, and online scores come anew when they come."""
+    previous = read_state(kiosk.home).previous
+    assert previous is not None
+    (scores,) = (kiosk.home / "scores").glob("*.db")
+    path = generation_path(kiosk.home, previous.name) if what == "gen" else scores
+    path.write_bytes(b"no database" * 1000)
+    erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
+    assert not path.exists()
+    assert answers(kiosk.home, CUSTOMER)[0] == "store-popular"
