@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from c2rec.export.collected import Collected, Known
+from c2rec.export.collected import Collected, Known, written_name
 from c2rec.export.doubts import Doubt, find_doubts
 from c2rec.export.event_tables import MAX_PER_HOUR, Written, write_tables
 from c2rec.export.keys import Keys
@@ -199,13 +199,14 @@ def _take_new(
     report: Callable[[str], None],
 ) -> None:
     known = collected.known()
-    new = [entry for entry in inbox.list("events") if _is_new(entry, known.get(entry.name))]
+    listed = inbox.list("events")
+    new = [entry for entry in listed if _is_new(entry, known.get(written_name(entry)))]
     for start in range(0, len(new), _TOGETHER):
         report(f"reading batches, {start} of {len(new)}")
         collected.db.execute("BEGIN IMMEDIATE")
         try:
             for entry in new[start : start + _TOGETHER]:
-                _take(collected, inbox, entry, out, keys, known.get(entry.name), found)
+                _take(collected, inbox, entry, out, keys, known.get(written_name(entry)), found)
             collected.db.execute("COMMIT")
         finally:
             if collected.db.in_transaction:

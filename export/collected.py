@@ -76,6 +76,17 @@ class Taken:
     repeated: int
 
 
+def written_name(entry: Entry) -> str:
+    """A file's name as it is kept and told: anybody may PUT one that is no text, or moves a cursor.
+
+    No batch has a name that is written otherwise.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in entry.name
+    )
+
+
 class Collected:
     """The database.
 
@@ -105,7 +116,7 @@ class Collected:
         self.db.close()
 
     def known(self) -> dict[str, Known]:
-        """All files that were read before, by name."""
+        """All files that were read before, by name as ``written_name`` has it."""
         query = "SELECT name, bytes, modified, sha256, reason FROM files"
         return {name: Known(*rest) for name, *rest in self.db.execute(query)}
 
@@ -116,7 +127,7 @@ class Collected:
             " bytes = excluded.bytes, modified = excluded.modified, reason = excluded.reason,"
             " contents = contents + (files.reason IS NULL AND sha256 <> excluded.sha256),"
             " sha256 = excluded.sha256",
-            [entry.name, entry.bytes, entry.modified.timestamp(), sha256, reason],
+            [written_name(entry), entry.bytes, entry.modified.timestamp(), sha256, reason],
         )
 
     def erase(self, customers: Collection[str]) -> int:

@@ -158,6 +158,18 @@ def test_a_batch_under_another_name_is_refused(office: Office) -> None:
     outbox.close()
 
 
+def test_a_name_that_is_no_text_stops_nothing(office: Office) -> None:
+    """Whoever may PUT may choose it: ``PUT /events/%FF`` is enough."""
+    sell(office, kiosk(office), "A")
+    for name in (b"\xff", b"\x1b[2J"):
+        (Path(os.fsdecode(os.fsencode(office.inbox / "events") + b"/" + name))).write_bytes(b"junk")
+    found = office.collect()
+    assert (found.events, found.refused) == (1, 2)
+    names = [doubt.text.partition(":")[0] for doubt in found.doubts]
+    assert names == ["events/\\udcff", "events/\\x1b[2J"]
+    assert office.collect().refused == 0
+
+
 def test_a_kiosk_cannot_speak_for_another(office: Office) -> None:
     thief = office.keys.identity("S1", "k1")
     stolen = replace(thief, device="k2")
