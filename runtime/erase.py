@@ -31,7 +31,7 @@ from c2rec.runtime.disk import (
     write_whole,
 )
 from c2rec.runtime.download import keep_blobs
-from c2rec.runtime.errors import HomeError, RequestError
+from c2rec.runtime.errors import HomeError, IdentityError, RequestError
 from c2rec.runtime.flip import check_space
 from c2rec.runtime.identity import Identity, check_customer_id, find_identity, pseudonym
 from c2rec.runtime.outbox import Outbox
@@ -96,12 +96,18 @@ def erase(
 
     Raises:
         RequestError: the id is empty or no text, or the receipt is there or would lie in the home.
+        IdentityError: the kiosk has customers by pseudonym, and lost its identity.
         HomeError: the home can't be read or written, another install or sync is running, or the
             customer was still found; run it again.
     """
     _check_request(home, customer_id, receipt)
     with only_one(home), home_errors(f"can't erase in {home}", _ADVICE):
         identity = find_identity(home)
+        if identity is None and _has_pseudonyms(home):
+            raise IdentityError(
+                f"{home} has customers by pseudonym, and no identity.json, whose key tells which "
+                "one it is; enrol the kiosk again, and erase then: c2rec-kiosk enrol KIT"
+            )
         report("leaving a tombstone")
         with changing_state(home) as db:
             tombstones = salted(db, identity)
@@ -221,6 +227,13 @@ def _note(home: Path, mark: str) -> _Note:
         return _Note(path, now_text())
     except (ValueError, KeyError, TypeError) as error:
         raise HomeError(f"{path} is damaged: {error}; delete it and erase again") from error
+
+
+def _has_pseudonyms(home: Path) -> bool:
+    """Whether a file that came from head office, or the outbox, names customers by pseudonym."""
+    tables = read_tables(home, ("generations", "scores"))
+    synced = any(row.get("seq") is not None for row in tables.get("generations", []))
+    return synced or bool(tables.get("scores")) or any(home.glob("events.db*"))
 
 
 def _held(home: Path) -> Iterator[tuple[Path, str, str]]:

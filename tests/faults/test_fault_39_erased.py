@@ -18,7 +18,8 @@ from c2rec.export.tombstones import add_tombstones
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.erase import erase, take_tombstones, unfinished
-from c2rec.runtime.errors import RequestError
+from c2rec.runtime.errors import IdentityError, RequestError
+from c2rec.runtime.identity import identity_path
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.settings import SETTINGS, Settings
@@ -330,3 +331,15 @@ def test_what_is_damaged_beyond_reading_does_not_keep_anybody(
     erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
     assert not path.exists()
     assert answers(kiosk.home, CUSTOMER)[0] == "store-popular"
+
+
+def test_a_kiosk_that_lost_its_identity_erases_nobody_in_name_alone(
+    kiosk: Kiosk, tmp_path: Path
+) -> None:
+    """It can't tell which pseudonym is the customer's, and a receipt would say that none is."""
+    identity_path(kiosk.home).unlink()
+    with pytest.raises(IdentityError, match="enrol the kiosk again"):
+        erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
+    assert not (tmp_path / "receipt.json").exists()
+    identity_path(kiosk.home).write_text(kiosk.identity.to_json())
+    assert erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")["found"]
