@@ -31,7 +31,7 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from c2rec.runtime.clock import clock_trouble, reference_time
 from c2rec.runtime.disk import home_errors, sync_to_disk, write_whole
-from c2rec.runtime.errors import HomeError, NetworkError, TrustError
+from c2rec.runtime.errors import HomeError, IdentityError, NetworkError, TrustError
 from c2rec.runtime.source import MissingError, Source
 from c2rec.runtime.state import changing_state, find_floors, raise_floors
 
@@ -122,6 +122,7 @@ def open_repository(home: Path, source: Source) -> Iterator[Repository]:
     Raises:
         NetworkError: it can't be reached, or something else answers.
         TrustError: what it says is refused.
+        IdentityError: the root that the kiosk was enrolled with is missing or damaged.
         HomeError: the cache or the floors can't be written.
     """
     floors, clock = find_floors(home), datetime.now(UTC)
@@ -129,7 +130,7 @@ def open_repository(home: Path, source: Source) -> Iterator[Repository]:
     cache = home / _CACHE
     with home_errors(f"can't write to {cache}"):
         cache.mkdir(exist_ok=True)
-        bootstrap = (home / ROOT).read_bytes()
+    bootstrap = _own_root(home)
     trouble = clock_trouble(clock, floors.get("time", 0))
     try:
         with _sorted(now, cache, trouble):
@@ -142,6 +143,21 @@ def open_repository(home: Path, source: Source) -> Iterator[Repository]:
     finally:
         with suppress(OSError):
             _sync(cache)
+
+
+def _own_root(home: Path) -> bytes:
+    """The root that the kiosk was enrolled with, which no repository is to blame for."""
+    path = home / ROOT
+    try:
+        content = path.read_bytes()
+        root = Metadata[Root].from_bytes(content)
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    except (OSError, ValueError, AttributeError, exceptions.RepositoryError) as error:
+        raise IdentityError(
+            f"{path}, from which this kiosk knows head office, is missing or damaged: {error}; "
+            "enrol the kiosk again: c2rec-kiosk enrol KIT"
+        ) from error
+    return content
 
 
 def forget(home: Path) -> None:

@@ -158,6 +158,20 @@ def test_a_sync_that_fails_is_one_line_and_is_noted(place: Place) -> None:
     assert "failed: 127.0.0.1:9 can't be reached" in run(place, "status").output
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut", "altered"])
+def test_a_root_that_this_disk_lost_is_not_the_repositorys_fault(place: Place, damage: str) -> None:
+    root = place.home / "root.json"
+    content = root.read_bytes()
+    root.unlink()
+    if damage != "missing":
+        root.write_bytes(content[:-9] if damage == "cut" else content.replace(b"202", b"203"))
+    done = run(place, "sync")
+    assert done.exit_code == 1
+    assert "enrol the kiosk again" in done.stderr
+    assert str(root) in done.stderr
+    assert "repository" not in done.stderr
+
+
 def test_a_kiosk_that_is_not_enrolled_can_not_sync(place: Place) -> None:
     (place.home / "kiosk.toml").unlink()
     done = run(place, "sync")
