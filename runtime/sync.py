@@ -245,7 +245,7 @@ def _take_scores(
         content = repository.target(SCORES)
         if content is not None:
             take_scores(home, parse_online_scores(content), identity, source, report=report)
-    except (ReleaseError, SyncError) as error:
+    except (HomeError, ReleaseError, SyncError) as error:
         return [f"online scores were not taken: {error}"]
     return []
 

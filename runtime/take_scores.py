@@ -1,14 +1,16 @@
 """Taking online scores in a sync: fetched, built beside, and put in service at one go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from c2rec.runtime.disk import home_errors
+from c2rec.runtime.disk import home_errors, sha256_of
 from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.download import fetch_blobs, read_blob
 from c2rec.runtime.errors import TrustError
 from c2rec.runtime.fields import moment_text
+from c2rec.runtime.flip import check_space
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.online_documents import OnlineScores
 from c2rec.runtime.online_store import build_scores, scores_path
@@ -53,11 +55,12 @@ def take_scores(
         raise TrustError(
             f"they have seq {document.seq}, below {floor}, which head office has signed before"
         )
-    if named and named[0]["seq"] == document.seq and (home / "scores" / named[0]["file"]).is_file():
+    if named and named[0]["seq"] == document.seq and _is_whole(home, named[0]):
         return False
 
     def blob(wanted: BlobRef) -> bytes:
         what = f"a part of the online scores {document.seq}"
+        check_space(home, 3 * wanted.bytes, what)  # what is fetched, and a file made of it
         fetch_blobs(source, home, [(wanted, what)])
         return read_blob(home, wanted, what)
 
@@ -73,6 +76,13 @@ def take_scores(
         raise_floors(db, {FLOOR: document.seq})
     _remove_others(home, {path.name})
     return True
+
+
+def _is_whole(home: Path, row: Mapping[str, Any]) -> bool:
+    """Whether the file that the state names is there, to its last bit."""
+    path = home / "scores" / row["file"]
+    with home_errors(f"can't read the online scores {path}"):
+        return path.is_file() and sha256_of(path) == row["sha256"]
 
 
 def _remove_others(home: Path, names: set[str]) -> None:

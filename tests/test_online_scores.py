@@ -1,6 +1,7 @@
 """Online scores from head office to the answer of a kiosk."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from c2rec.export.publish import publish
 from c2rec.export.signed import open_repository
 from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import ReleaseError, SyncError
+from c2rec.runtime.flip import SPARE_BYTES
 from c2rec.runtime.identity import Identity, pseudonym
 from c2rec.runtime.manifest import ChannelCalibration, Manifest, parse_manifest
 from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, blend, fuse_ranks, log_odds
@@ -499,3 +501,32 @@ def test_scores_are_taken_though_the_release_is_bad_here(kiosk: Kiosk) -> None:
         sync(kiosk.home)
     (row,) = read_tables(kiosk.home, ("scores",))["scores"]
     assert row["seq"] == 1
+
+
+@pytest.mark.parametrize("damage", ["a bit", "all of it"])
+def test_damaged_scores_are_fetched_again_by_the_next_sync(kiosk: Kiosk, damage: str) -> None:
+    publish_lists(kiosk.head, lists_for([CUSTOMER], items=LIST))
+    sync(kiosk.home)
+    (path,) = (kiosk.home / "scores").iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "a bit" else b"")
+    assert sync(kiosk.home).warnings == []
+    recommender = Recommender.open(kiosk.home)
+    assert (recommender.recommend(CUSTOMER).path, recommender.warnings) == ("rank-fusion", [])
+    recommender.close()
+
+
+def test_scores_for_which_there_is_no_room_leave_it_to_events_and_the_release(
+    kiosk: Kiosk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(kiosk.home)
+    publish_lists(kiosk.head, lists_for([CUSTOMER], items=LIST))
+    usage = shutil.disk_usage(kiosk.home)._replace(free=SPARE_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    synced = sync(kiosk.home)
+    assert "online scores were not taken" in synced.warnings[0]
+    assert "free some space" in synced.warnings[0]
+    assert read_tables(kiosk.home, ("scores",))["scores"] == []
+    monkeypatch.undo()
+    assert sync(kiosk.home).warnings == []
