@@ -225,7 +225,7 @@ def _note(home: Path, mark: str) -> _Note:
         )
     except FileNotFoundError:
         return _Note(path, now_text())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HomeError(f"{path} is damaged: {error}; delete it and erase again") from error
 
 

@@ -398,7 +398,7 @@ def _copy(home: Path) -> dict[str, list[dict[str, Any]]] | None:
         if hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
             return None
         tables: dict[str, list[dict[str, Any]]] = json.loads(text)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {name: tables[name] for name in _COPIED if name in tables}
 

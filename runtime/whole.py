@@ -92,7 +92,7 @@ def _marks(path: Path) -> list[int]:
 def _read(home: Path) -> dict[str, list[str | int]]:
     try:
         notes = json.loads((home / _NOTES).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}
 

@@ -48,7 +48,15 @@ def diagnose(home: Path) -> list[Finding]:
     for name, check in _CHECKS.items():
         try:
             findings += [Finding(name, *found) for found in check(home)]
-        except (C2RecError, OSError, sqlite3.Error, KeyError, TypeError, ValueError) as error:
+        except (
+            C2RecError,
+            OSError,
+            sqlite3.Error,
+            KeyError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             fix = "look at what the message names"
             findings.append(Finding(name, "failure", str(error) or type(error).__name__, fix))
     return findings

@@ -9,6 +9,7 @@ from c2rec.runtime.disk import generation_path
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.state import find_floors, read_tables
 from c2rec.runtime.whole import whole_cache
+from c2rec.store_kiosk.doctor import diagnose
 from tests.faults.place import CUSTOMER, OLD, Place
 
 
@@ -104,3 +105,12 @@ def test_state_and_copy_lost_the_next_sync_installs_anew(place: Place) -> None:
     shutil.rmtree(place.home / "tuf")
     assert place.sync().outcome == "installed"
     place.answers(OLD)
+
+
+@pytest.mark.parametrize("file", ["state.json", "whole.json", "tuf/timestamp.json"])
+def test_a_file_of_brackets_is_damage_like_any_other(place: Place, file: str) -> None:
+    place.sync()
+    (place.home / file).write_bytes(b"[" * 100_000)
+    diagnose(place.home)
+    place.sync()
+    assert (place.home / file).read_bytes() != b"[" * 100_000
