@@ -39,6 +39,8 @@ ROOT = "root.json"
 """The root that a kiosk is enrolled with, in its home."""
 _CACHE = "tuf"
 _BASE = "c2rec:///"  # python-tuf joins names to a base; the source knows where they are
+_LARGEST_METADATA = 8 << 20
+"""Whatever length the snapshot or the timestamp says, whose keys are online."""
 _LARGEST_TARGET = 64 << 20
 _LARGEST_VERSION = 2**53
 _ROLES = {"channel": "channel", "rel": "release", "tomb": "data", "scores": "scores"}
@@ -238,7 +240,8 @@ class _Fetcher(FetcherInterface):
         # percent-encoded: a role's name may hold a slash, which is no folder
         name = url.removeprefix(_BASE)
         try:
-            content = _read(self._source, f"metadata/{name}", max_length)
+            longest = min(max_length, _LARGEST_METADATA)
+            content = _read(self._source, f"metadata/{name}", longest)
         except MissingError as error:
             if name.endswith(".root.json"):  # how the updater learns that there is no newer root
                 raise exceptions.DownloadHTTPError(str(error), 404) from error

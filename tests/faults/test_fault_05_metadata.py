@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import time_machine
+from tuf.api.metadata import MetaFile
 
 from c2rec.export.rotation import rotate
 from c2rec.runtime.errors import TrustError
 from tests.faults.forged import resign_in_place
 from tests.faults.place import OLD, Place
+from tests.repositories import resign_all, sign_with
 
 
 def newest(place: Place, role: str) -> Path:
@@ -100,4 +102,25 @@ def test_old_targets_under_a_new_number_are_refused(fresh: Place) -> None:
     with pytest.raises(TrustError, match=r"fit together|older"):
         fresh.sync()
     path.write_bytes(good)
+    fresh.safe()
+
+
+def test_stolen_online_keys_fill_no_memory(fresh: Place) -> None:
+    """They say how long the other roles' metadata is; spaces leave its signature right."""
+    good, path = fresh.head.copy_repo("good"), newest(fresh, "channel")
+    content = path.read_bytes() + b" " * (20 << 20)
+    path.write_bytes(content)
+    info = MetaFile(int(path.name.partition(".")[0]), len(content), None)
+
+    def name_it(signed: Any) -> None:
+        signed.meta["channel.json"] = info
+
+    sign_with(fresh.head, "snapshot", fresh.head.keys.signers("snapshot"), name_it)
+    with pytest.raises(TrustError, match="longer than"):
+        fresh.sync()
+    fresh.answers(OLD)
+    shutil.rmtree(fresh.head.repo)
+    good.rename(fresh.head.repo)
+    for _ in range(2):  # above the thief's versions
+        resign_all(fresh.head)
     fresh.safe()
