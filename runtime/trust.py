@@ -132,6 +132,8 @@ def open_repository(home: Path, source: Source) -> Iterator[Repository]:
     cache = home / _CACHE
     with home_errors(f"can't write to {cache}"):
         cache.mkdir(exist_ok=True)
+        for path in cache.glob("tmp*"):  # what python-tuf was writing when a sync was ended
+            path.unlink()
     bootstrap = _own_root(home)
     trouble = clock_trouble(clock, floors.get("time", 0))
     try:

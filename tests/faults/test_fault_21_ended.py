@@ -109,6 +109,16 @@ def test_ended_before_or_after_any_call_that_changes_the_disk_it_completes(fresh
     fresh.answers(fresh.head.releases[-1].manifest.release)
 
 
+def test_what_python_tuf_was_writing_is_not_left_for_ever(fresh: Place) -> None:
+    """It has another name each time."""
+    process = start(fresh.home, prelude="import os; os.replace = lambda *_: os._exit(9)")
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    assert list((fresh.home / "tuf").glob("tmp*"))
+    fresh.safe()
+    assert not list((fresh.home / "tuf").glob("tmp*"))
+
+
 def test_killed_at_random_the_next_sync_completes(place: Place) -> None:
     place.head.publish(seed=1, items=500, customers=1000, size=16)
     rng, killed = random.Random(1), 0  # noqa: S311 - moments, no secrets
