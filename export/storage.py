@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from c2rec.runtime.disk import make_folder
 from c2rec.runtime.errors import MissingExtraError, PublishError
 
 LOCK = ".publisher-lock"
@@ -123,7 +124,7 @@ def only_publisher(folder: Path) -> Iterator[None]:
         PublishError: another process holds it, or the folder can't be written.
     """
     with _folder_errors(folder / LOCK):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -140,7 +141,7 @@ def only_publisher(folder: Path) -> Iterator[None]:
 @contextmanager
 def _temporary(path: Path, content: bytes) -> Iterator[Path]:
     """Write a file under a temporary name, synced; afterwards sync what was done with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -51,7 +51,7 @@ def only_one(home: Path) -> Iterator[None]:
         HomeError: another process holds it, or the folder can't be written.
     """
     with home_errors(f"can't write to the home folder {home}"):
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -72,6 +72,14 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, so that their names outlast a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_to_disk(folder.parent)
 
 
 def write_whole(path: Path, content: bytes) -> None:

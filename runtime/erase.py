@@ -25,6 +25,7 @@ from typing import Any
 from c2rec.runtime.disk import (
     generation_path,
     home_errors,
+    make_folder,
     only_one,
     sha256_of,
     sync_to_disk,
@@ -69,7 +70,7 @@ class _Note:
             "rewritten": self.rewritten,
             "verified": self.verified,
         }
-        self.path.parent.mkdir(exist_ok=True)
+        make_folder(self.path.parent)
         write_whole(self.path, json.dumps(document).encode())
 
     def add(self, file: str, old: str, new: str) -> None:
@@ -149,7 +150,7 @@ def erase(
             note.vectors = set()
             note.save()
         document = _receipt(home, customer_id, identity, tombstones, note)
-        receipt.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(receipt.parent)
         write_whole(receipt, (json.dumps(document, indent=2) + "\n").encode())
         note.path.unlink()
         sync_to_disk(note.path.parent)

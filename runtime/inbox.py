@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from c2rec.runtime.batches import LONGEST
-from c2rec.runtime.disk import sync_to_disk
+from c2rec.runtime.disk import make_folder, sync_to_disk
 from c2rec.runtime.errors import NetworkError
 from c2rec.runtime.settings import Settings, is_url
 
@@ -97,7 +97,7 @@ class FolderInbox:
         try:
             if not self._folder.is_dir():  # a share that isn't mounted
                 raise NetworkError(f"there is no folder {self._folder}; is it mounted?")
-            _make_folders(path.parent, self._folder)
+            make_folder(path.parent)
             try:
                 with temporary.open("xb") as file:
                     file.write(content)
@@ -222,12 +222,3 @@ def _wait(header: str | None) -> float | None:
         return None
     # not min and max alone: of NaN they make NaN, which no column takes
     return min(wait, _LONGEST_WAIT) if wait >= 0 else None
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    """Make folders up to a root, each so that it outlasts a power cut."""
-    if folder == root or folder.is_dir():
-        return
-    _make_folders(folder.parent, root)
-    folder.mkdir(exist_ok=True)
-    sync_to_disk(folder.parent)

@@ -12,6 +12,7 @@ from c2rec.runtime.disk import (
     generation_path,
     home_errors,
     kept_path,
+    make_folder,
     only_one,
     sha256_of,
 )
@@ -59,7 +60,7 @@ def install(
         unfinished = generation_path(home, release).with_suffix(".db.tmp")
         try:
             with home_errors(f"can't write to the home folder {home}"):
-                unfinished.parent.mkdir(exist_ok=True)
+                make_folder(unfinished.parent)
                 remove_unused(home)
                 # ids have an index, pages have gaps
                 check_space(home, bundle.manifest.bytes * 3 // 2, f"release {release}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from c2rec.runtime.disk import home_errors, sha256_of, sync_to_disk
+from c2rec.runtime.disk import home_errors, make_folder, sha256_of, sync_to_disk
 from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.generation import stores_of
@@ -69,7 +69,7 @@ def build_scores(
     """
     unfinished = path.with_name(path.name + ".tmp")
     with home_errors(f"can't write the online scores {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         unfinished.unlink(missing_ok=True)
     try:
         with (

@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from c2rec.runtime.carve import PAGE
-from c2rec.runtime.disk import home_errors, sync_to_disk
+from c2rec.runtime.disk import home_errors, make_folder, sync_to_disk
 from c2rec.runtime.errors import HomeError
 
 VERSION = 1
@@ -95,7 +95,7 @@ class OutboxFile:
                 self._lock, self._db, self._process = None, None, os.getpid()
             with home_errors(f"can't write to the home folder {self.home}"):
                 if self._lock is None:
-                    self.home.mkdir(parents=True, exist_ok=True)
+                    make_folder(self.home)
                     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                     self._lock = os.open(self.home / "events.lock", flags, 0o644)
                 self._wait(self._lock)
@@ -189,7 +189,7 @@ class OutboxFile:
     def _swap(self, recovered: Path) -> None:
         self.close()
         folder = self.home / "set-aside"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         # one name however often this is cut off and done again
         target = folder / f"events-{recovered.stat().st_mtime_ns:020}.db"
         wal = self.path.with_name("events.db-wal")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from c2rec.runtime.assemble import install_release
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path, home_errors, only_one
+from c2rec.runtime.disk import generation_path, home_errors, make_folder, only_one
 from c2rec.runtime.documents import (
     PublishedRelease,
     Ring,
@@ -195,7 +195,7 @@ def nobody_here(home: Path, state: State, store: str) -> str | None:
 def _clean(home: Path) -> None:
     """Collect garbage first: a full disk would stay full else."""
     with home_errors(f"can't write to the home folder {home}"):
-        (home / "gen").mkdir(exist_ok=True)
+        make_folder(home / "gen")
         remove_unused(home)
         if free_bytes(home) < SPARE_BYTES:
             keep_blobs(home, ())
