@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from tuf.api.metadata import Snapshot, Targets
@@ -110,11 +111,12 @@ def _reach(storage: Storage, version: int, names: set[str], *, strict: bool) -> 
 
 def _reach_blobs(storage: Storage, path: str, names: set[str], *, strict: bool) -> None:
     """Add the blobs that a document names, and those that its indexes name."""
-    document = _read_json(storage, path, strict=strict)
+    digest = path.rpartition("/")[2].partition(".")[0]
+    document = _read_json(storage, path, digest, strict=strict)
     names |= {blob_path(blob) for blob in _references(document)}
     indexes = document.get("indexes", []) if isinstance(document, dict) else []
     for index in _references(indexes):
-        listed = _read_json(storage, blob_path(index), strict=strict)
+        listed = _read_json(storage, blob_path(index), index.sha256, strict=strict)
         names |= {blob_path(blob) for blob in _references(listed)}
 
 
@@ -140,11 +142,12 @@ def _read(storage: Storage, name: str, *, strict: bool) -> bytes | None:
     return content
 
 
-def _read_json(storage: Storage, name: str, *, strict: bool) -> Any:
+def _read_json(storage: Storage, name: str, digest: str, *, strict: bool) -> Any:
     content = _read(storage, name, strict=strict)
-    try:
-        return None if content is None else json.loads(content)
-    except ValueError as error:
+    if content is None:
+        return None
+    if sha256(content).hexdigest() != digest:  # one other digit, and a blob would go that is named
         raise PublishError(
             f"{name} is damaged; restore it from a backup of the repository: nothing was removed"
-        ) from error
+        )
+    return json.loads(content)

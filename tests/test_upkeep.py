@@ -213,6 +213,20 @@ def test_garbage_is_not_collected_where_the_state_is_not_whole(tmp_path: Path) -
     assert sorted(head.repo.rglob("*")) == before
 
 
+def test_nothing_goes_for_a_digit_that_the_disk_changed(tmp_path: Path) -> None:
+    """An index that names another shard, and not the one that it was signed with."""
+    head = make_head(tmp_path)
+    age(head, 30)
+    index = head.repo / "blob" / head.release(1).indexes[0].sha256
+    shard = json.loads(index.read_text())["stores"]["all"][0]["blob"]["sha256"]
+    index.write_text(
+        index.read_text().replace(shard, shard[:-1] + ("1" if shard[-1] == "0" else "0"))
+    )
+    with pytest.raises(PublishError, match=rf"blob/{index.name} is damaged"):
+        sweep(head)
+    assert (head.repo / "blob" / shard).exists()
+
+
 def test_an_erased_customer_s_old_blobs_go(tmp_path: Path) -> None:
     """Tombstone, publish again, wait, collect: nothing of them is left to be opened."""
     head = make_head(tmp_path)
