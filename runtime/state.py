@@ -347,14 +347,35 @@ def _migrate(db: sqlite3.Connection) -> None:
     STATE.apply(Database(db, execute_plugins=False))
 
 
+def mend_state(home: Path) -> None:
+    """Make a state.db that is lost, damaged or an old one anew, before it is gone by.
+
+    Raises:
+        HomeError: it can't be written.
+    """
+    with home_errors(f"can't write {state_path(home)}", _advice(home)):
+        _restore(home)
+
+
+def _is_old(found: Mapping[str, list[dict[str, Any]]], copied: Mapping[str, Any]) -> bool:
+    """Whether a state is of before an erasure, and would have the files of before answer again."""
+    erased, known = ({row["id"] for row in each.get("tombstones", [])} for each in (copied, found))
+    return not erased <= known and any(
+        sorted(found.get(name, []), key=str) != sorted(copied.get(name, []), key=str)
+        for name in ("generations", "scores")
+    )
+
+
 def _restore(home: Path) -> None:
-    """Make a lost or damaged state.db anew from its copy."""
+    """Make a lost, damaged or old state.db anew from its copy."""
     path, copied = state_path(home), _copy(home)
     if copied is None:
         return
     try:
-        if path.exists() and "generations" in _tables(path.absolute().as_uri(), _COPIED):
-            return
+        if path.exists():
+            found = _tables(path.absolute().as_uri(), _COPIED)
+            if "generations" in found and not _is_old(found, copied):
+                return
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise  # it is locked, or can't be read: that is no damage

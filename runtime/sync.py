@@ -44,6 +44,7 @@ from c2rec.runtime.state import (
     changing_state,
     find_floors,
     find_state,
+    mend_state,
     note_outcome,
     raise_floors,
     read_tables,
@@ -144,6 +145,7 @@ def _sync(
     report: Callable[[str], None],
 ) -> None:
     report("removing what is not needed")
+    mend_state(home)  # an old one names other files, and would have these removed
     _clean(home)
     report("asking what is new")
     with open_repository(home, source) as repository:

@@ -343,3 +343,22 @@ def test_a_kiosk_that_lost_its_identity_erases_nobody_in_name_alone(
     assert not (tmp_path / "receipt.json").exists()
     identity_path(kiosk.home).write_text(kiosk.identity.to_json())
     assert erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")["found"]
+
+
+@pytest.mark.parametrize("files", ["replaced", "added"])
+def test_an_old_state_put_back_with_its_files_brings_nobody_back(
+    kiosk: Kiosk, tmp_path: Path, files: str
+) -> None:
+    """As of a backup of what seemed to be worth one; the copy of the state is today's."""
+    old = Path(shutil.copytree(kiosk.home, tmp_path / "old"))
+    patterns = patterns_of(kiosk)
+    erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
+    for name in ("gen", "scores"):
+        if files == "replaced":
+            shutil.rmtree(kiosk.home / name)
+        shutil.copytree(old / name, kiosk.home / name, dirs_exist_ok=True)
+    shutil.copy(old / "state.db", kiosk.home / "state.db")
+    sync(kiosk.home)
+    assert bytes_left(kiosk.home, patterns) == []
+    assert answers(kiosk.home, CUSTOMER) == ("store-popular", "offline", [])
+    assert answers(kiosk.home, OTHER) == ("personal", "rank-fusion", [])
