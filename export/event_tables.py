@@ -39,6 +39,7 @@ _COLUMNS = {
     "customer": pl.String,
     "body": pl.String,
     "arrived": pl.Int64,
+    "sender": pl.String,
 }
 _BODY = pl.Struct(
     {
@@ -95,8 +96,8 @@ def write_tables(
     impressions = rows.sort("timestamp", "event_id", maintain_order=True)
     for name, table in (
         ("anonymous", anonymous),
-        ("impressions", impressions.drop("arrived", "impossible", "mended")),
-        ("held", doubtful.drop("arrived", "impossible", "mended", "position")),
+        ("impressions", impressions.drop("arrived", "sender", "impossible", "mended")),
+        ("held", doubtful.drop("arrived", "sender", "impossible", "mended", "position")),
         ("transactions", transactions),
     ):
         replace_file(folder / f"{name}.parquet", table.write_parquet)
@@ -109,7 +110,8 @@ def write_tables(
 def _read(db: sqlite3.Connection) -> pl.DataFrame:
     cursor = db.execute(
         "SELECT event_id, kind, at, clock, boot, events.store, events.device, customer, body,"
-        " arrived FROM events JOIN batches ON batches.id = batch ORDER BY events.rowid"
+        " arrived, batches.store || char(0) || batches.device"
+        " FROM events JOIN batches ON batches.id = batch ORDER BY events.rowid"
     )
     parts = [pl.DataFrame(schema=_COLUMNS)]
     while rows := cursor.fetchmany(100_000):
@@ -166,6 +168,7 @@ def _rows(events: pl.DataFrame, customers: Mapping[str, str] | None) -> pl.DataF
             path="path",
             arm="arm",
             arrived="arrived",
+            sender="sender",
             impossible="impossible",
             mended="mended",
         )
@@ -174,7 +177,8 @@ def _rows(events: pl.DataFrame, customers: Mapping[str, str] | None) -> pl.DataF
 
 def _held(bought: pl.DataFrame, items: frozenset[str] | None, max_per_hour: int) -> pl.DataFrame:
     """Add ``held``: why a purchase can't be so, or null."""
-    hour = [pl.col("timestamp").dt.truncate("1h"), "store_id", "device"]
+    # by who has proved to be the sender: where it happened, anybody may claim
+    hour = [pl.col("timestamp").dt.truncate("1h"), "sender"]
     rate = pl.col("quantity").fill_null(1).sum().over(hour) > max_per_hour
     known = pl.lit(value=True) if items is None else pl.col("item_id").is_in(list(items))
     return bought.with_columns(

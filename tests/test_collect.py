@@ -277,6 +277,31 @@ def test_more_than_a_kiosk_can_sell_is_held_back(office: Office) -> None:
     assert office.collect(max_per_hour=20).doubts == []
 
 
+def test_a_kiosk_that_says_to_have_been_many_sells_no_more(office: Office) -> None:
+    identity = office.keys.identity("S1", "k1")
+    claimed = [office.keys.identity("S9", f"k{n}") for n in range(20)]
+    events = [(purchase(f"i{n}"), stamp(each, n)) for n, each in enumerate(claimed)]
+    moved = Epoch(name="e" * 32, reason="moved", previous=None, previous_arrived=None)
+    put(office, *craft(identity, events, epoch=moved))
+    found = office.collect(max_per_hour=19)
+    assert found.written is not None
+    assert (found.refused, found.written.held) == (0, {"rate": 20})
+
+
+def test_what_waited_when_a_kiosk_moved_arrives_after_an_erasure_too(office: Office) -> None:
+    before = kiosk(office)
+    before.record(purchase("A"))
+    before.close()
+    after = Outbox(before.home, office.keys.identity("S2", "k9"))
+    after.record(purchase("B"))
+    after.freeze()
+    after.anonymise([WHO])  # the batch is made anew, in a new epoch
+    sell(office, after, "C")
+    found = office.collect()
+    assert (found.refused, found.events) == (0, 3)
+    after.close()
+
+
 @pytest.mark.parametrize("at", [0, 1_770_000_100_000 + 2 * 86_400_000])
 def test_an_impossible_time_is_held_back(office: Office, at: int) -> None:
     identity = office.keys.identity("S1", "k1")
