@@ -38,13 +38,13 @@ def carve(path: Path, wal: Path) -> list[Row]:
     """Find all rows of ``events`` that can be read, in the order they were recorded.
 
     Args:
-        path: the damaged file.
+        path: the damaged file; it need not exist.
         wal: its write-ahead log; it need not exist.
 
     Raises:
         OSError: a file can't be read.
     """
-    pages = _cut(path.read_bytes(), 0, 0)
+    pages = _cut(path.read_bytes(), 0, 0) if path.exists() else []
     frames = _cut(wal.read_bytes(), _WAL_HEADER, _FRAME_HEADER) if wal.exists() else []
     before = {number: page for number, (_, page) in enumerate(pages, start=1)}
     newest = before | {int.from_bytes(head[:4], "big"): page for head, page in frames}

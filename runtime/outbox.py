@@ -307,7 +307,7 @@ class Outbox:
     def _set_aside(self) -> None:
         """Begin a new file, and epoch, with what of the damaged one can be read."""
         path = self._file.path
-        rows = carve(path, path.with_name(path.name + "-wal")) if path.exists() else []
+        rows = carve(path, path.with_name(path.name + "-wal"))
         previous, arrived = self._last_known()  # after that: SQLite may empty the log
 
         def fill(db: sqlite3.Connection) -> None:

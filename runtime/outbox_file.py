@@ -133,6 +133,9 @@ class OutboxFile:
         if self._db is not None and self._inode == self._find_inode():
             return self._db
         self.close()
+        if _size(self.path) == 0 and _size(self.path.with_name("events.db-wal")) > 0:
+            # SQLite would take the log for nobody's, and delete it with the events in it
+            raise DamageError("the file is gone, and its log is not")
         new = not self.path.exists()
         self._db = _connect(self.path)
         if new:
@@ -210,6 +213,13 @@ class OutboxFile:
             return self.path.stat().st_ino
         except FileNotFoundError:
             return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

@@ -153,6 +153,33 @@ def test_a_file_cut_short(tmp_path: Path, filled: Fill, size: int) -> None:
     outbox.close()
 
 
+_KILLED = """
+import os, sys
+from pathlib import Path
+from c2rec.runtime.outbox import Outbox
+from tests.kiosks import make_identity, purchase
+outbox = Outbox(Path(sys.argv[1]), make_identity())
+print(*[outbox.record(purchase(f"i{n}")) for n in range(9)], flush=True)
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("damage", ["emptied", "gone"])
+def test_a_file_that_is_gone_but_for_its_log(tmp_path: Path, damage: str) -> None:
+    """SQLite deletes a log without a file."""
+    home = tmp_path / "home"
+    command = [sys.executable, "-c", _KILLED, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (home / "events.db-wal").stat().st_size > PAGE
+    (home / "events.db").unlink()
+    if damage == "emptied":
+        (home / "events.db").touch()
+    outbox = Outbox(home, make_identity())
+    assert count_waiting(outbox).reason == "damaged"
+    assert read_all(outbox) == done.stdout.split()
+    outbox.close()
+
+
 def test_a_row_that_rotted_is_found_by_its_checksum(tmp_path: Path, filled: Fill) -> None:
     """SQLite doesn't see that an id was changed."""
     ids = filled(tmp_path)
