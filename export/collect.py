@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from c2rec.export.collected import Collected, Known, written_name
+from c2rec.export.collected import Collected, Known, database_errors, written_name
 from c2rec.export.doubts import Doubt, find_doubts
 from c2rec.export.event_tables import MAX_PER_HOUR, Written, write_tables
 from c2rec.export.keys import Keys
@@ -79,13 +79,14 @@ def collect(
         report: is told what is being done.
 
     Raises:
-        PublishError: the inbox or the keys can't be read, or another collect is running.
-        OSError, sqlite3.Error: ``out`` can't be written.
+        PublishError: the inbox or the keys can't be read, ``collected.db`` can't be used, or
+            another collect is running.
+        OSError: ``out`` can't be written.
     """
     found = Collection()
     keys.identity("store", "device")  # keys that can't be read must not refuse every batch
     out.mkdir(parents=True, exist_ok=True)
-    with _only_collector(out):
+    with _only_collector(out), database_errors(out / "collected.db"):
         collected = Collected(out / "collected.db")
         try:
             _take_new(collected, inbox, out, keys, found, report)

@@ -8,7 +8,8 @@ customer was erased in between. Who is in ``erased`` is nobody in every event, w
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,27 @@ def written_name(entry: Entry) -> str:
     )
 
 
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Tell a database that can't be read or written now from one that is damaged.
+
+    Raises:
+        PublishError: it is one of the two.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise PublishError(
+            f"{path} can't be read or written: {error}; free space on its disk, or look at it, "
+            "and run the command again: nothing is lost"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise PublishError(
+            f"{path} can't be used: {error}; restore it from a backup or, while the inbox "
+            "still has every batch, move it away: all of them are read anew then"
+        ) from error
+
+
 class Collected:
     """The database.
 
@@ -94,22 +116,20 @@ class Collected:
         path: the file; it is made where it isn't there.
 
     Raises:
-        PublishError: it is damaged, or no database.
+        PublishError: it is damaged, no database, or can't be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(path, isolation_level=None)
-        try:
-            self.db.execute("PRAGMA journal_mode = DELETE")
-            self.db.execute("PRAGMA synchronous = FULL")
-            self.db.execute("PRAGMA secure_delete = ON")
-            COLLECTED.apply(Database(self.db, execute_plugins=False))
-        except sqlite3.DatabaseError as error:
-            self.db.close()
-            raise PublishError(
-                f"{path} can't be used: {error}; restore it from a backup or, while the inbox "
-                "still has every batch, move it away: all of them are read anew then"
-            ) from error
+        with database_errors(path):
+            self.db = sqlite3.connect(path, isolation_level=None)
+            try:
+                self.db.execute("PRAGMA journal_mode = DELETE")
+                self.db.execute("PRAGMA synchronous = FULL")
+                self.db.execute("PRAGMA secure_delete = ON")
+                COLLECTED.apply(Database(self.db, execute_plugins=False))
+            except BaseException:
+                self.db.close()
+                raise
 
     def close(self) -> None:
         """Close it."""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -633,3 +634,41 @@ def test_the_command_reads_who_is_erased_from_the_repository(tmp_path: Path) -> 
     bad = CliRunner().invoke(collect_command, [*command, "--repository", str(tmp_path / "no")])
     assert isinstance(bad.exception, PublishError)
     assert "nothing is published there" in str(bad.exception)
+
+
+def test_a_database_damaged_further_in_says_so_too(office: Office) -> None:
+    outbox = kiosk(office)
+    sell(office, outbox, *(f"i{n}" for n in range(100)))
+    outbox.close()
+    office.collect()
+    path = office.out / "collected.db"
+    query = "SELECT rootpage FROM sqlite_master WHERE name = 'files'"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute(query).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(PublishError, match="move it away: all of them are read anew then"):
+        office.collect()
+
+
+_LIMITED = """
+import resource, sys
+from c2rec.export.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))
+main()
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(office: Office) -> None:
+    outbox = kiosk(office)
+    ids = sell(office, outbox, *(f"i{n}" for n in range(200)))
+    outbox.close()
+    arguments = ["collect", str(office.inbox), str(office.out), "--keys", str(office.keys.folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "free space on its disk" in done.stderr
+    office.collect()
+    assert sorted(collected_ids(office)) == sorted(ids)
