@@ -82,7 +82,7 @@ def _is_whole(home: Path, row: Mapping[str, Any]) -> bool:
     """Whether the file that the state names is there, to its last bit."""
     path = home / "scores" / row["file"]
     with home_errors(f"can't read the online scores {path}"):
-        return path.is_file() and sha256_of(path) == row["sha256"]
+        return path.is_file() and sha256_of(path) == str(row["sha256"])
 
 
 def _remove_others(home: Path, names: set[str]) -> None:
