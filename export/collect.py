@@ -120,9 +120,10 @@ def forget_batches(
         Names of the batches that were deleted.
 
     Raises:
-        PublishError: the inbox can't be read or written, or a collect is running.
+        PublishError: the inbox can't be read or written, ``collected.db`` can't be used, or a
+            collect is running.
     """
-    with _only_collector(out):
+    with _only_collector(out), database_errors(out / "collected.db"):
         collected = Collected(out / "collected.db")
         try:
             erased, known = collected.erased(), collected.known()
