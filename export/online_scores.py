@@ -13,7 +13,7 @@ from c2rec.export.keys import Keys
 from c2rec.export.online_lists import OnlineLists, Rows
 from c2rec.export.signed import SignedRepository
 from c2rec.export.tombstones import erased
-from c2rec.runtime.documents import BlobRef, index_number
+from c2rec.runtime.documents import LARGEST_SEQ, BlobRef, index_number
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.identity import PSEUDONYM_BYTES, pseudonym
 from c2rec.runtime.online_documents import (
@@ -128,9 +128,14 @@ def publish_scores(
 
 
 def _next_seq(repository: SignedRepository) -> int:
+    """The next number; beyond the last that there is, which only a thief signs, from 1 anew.
+
+    Kiosks follow once the key of the scores is another.
+    """
     content = repository.read_target(TARGET)
     try:
-        return 1 if content is None else parse_online_scores(content).seq + 1
+        last = 0 if content is None else parse_online_scores(content).seq
+        return last % LARGEST_SEQ + 1
     except ReleaseError as error:
         raise PublishError(f"the repository's {error}") from error
 

@@ -143,6 +143,7 @@ def promote_release(
     *,
     waves: Sequence[Wave] = (),
     floor: int | None = None,
+    forget_floor: bool = False,
 ) -> Moved:
     """Let a ring take a release that is published; seen after ``commit``.
 
@@ -153,7 +154,7 @@ def promote_release(
     if seq not in known:
         listed = ", ".join(map(str, known)) or "none"
         raise PublishError(f"there is no release {seq}; the repository has: {listed}")
-    return point_ring(repository, ring, seq, waves=waves, floor=floor)
+    return point_ring(repository, ring, seq, waves=waves, floor=floor, forget_floor=forget_floor)
 
 
 def published_releases(repository: SignedRepository) -> list[PublishedRelease]:

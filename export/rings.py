@@ -64,6 +64,7 @@ def point_ring(
     *,
     waves: Sequence[Wave] = (),
     floor: int | None = None,
+    forget_floor: bool = False,
 ) -> Moved:
     """Let a ring take a release; seen after ``commit``.
 
@@ -73,12 +74,14 @@ def point_ring(
         seq: the release, which is published already or about to be.
         waves: when which share of the kiosks may install; none: everybody at once.
         floor: the least seq that may still be installed; None leaves it, or lowers nothing.
+        forget_floor: leave the floor of before out of account; kiosks do so once the channel's
+            key is another.
 
     Raises:
         PublishError: the floor is above ``seq``, or below what it was.
     """
     before = find_ring(repository, name)
-    least = 0 if before is None else before.floor
+    least = 0 if before is None or forget_floor else before.floor
     chosen = least if floor is None else floor
     if chosen < least:
         raise PublishError(

@@ -51,7 +51,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
             forget(home)
             with changing_state(home) as db:
                 db.executemany("DELETE FROM floors WHERE name = ?", [(n,) for n in _VERSIONS])
-                db.execute("DELETE FROM floors WHERE name LIKE 'seq %' OR name = 'scores'")
+                db.execute("DELETE FROM floors WHERE name LIKE 'seq %' OR name LIKE 'scores %'")
                 db.execute("DELETE FROM bad")
         _write_secret(identity_path(home), identity.to_json().encode())
         write_whole(path, root)

@@ -23,8 +23,9 @@ def m002_sync(db: Database) -> None:
       ``gen/`` without ``.db``.
     - ``trial``: at most one row, while the active generation has not proved itself: the
       file's ``name``, ``starts`` that came to nothing so far, good ``answers`` so far.
-    - ``floors``: ``name`` is ``seq``, ``time`` (seconds since 1970, UTC), ``root``,
-      ``timestamp`` or ``snapshot``: nothing below ``value`` is believed.
+    - ``floors``: ``name`` is ``time`` (seconds since 1970, UTC), ``root``, ``timestamp``,
+      ``snapshot`` or, followed by a digest of the keys that sign it, ``seq RING`` or ``scores``:
+      nothing below ``value`` is believed.
     - ``bad``: releases that are not taken again.
     - ``tombstones``: ``id`` is the mark of a customer's id or pseudonym, see ``tombstones.py``;
       ``origin`` is ``head office`` or ``kiosk``.

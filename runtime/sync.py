@@ -212,12 +212,13 @@ def _ring(home: Path, settings: Settings, repository: Repository) -> Ring:
             "publish to it"
         )
     ring = parse_ring(content, settings.ring)
-    floors, floor = find_floors(home), f"seq {ring.ring}"
+    floors, floor = find_floors(home), repository.floor_of(f"seq {ring.ring}", "channel")
     signed = {"time": signed_at_most(ring.issued_at, repository), floor: ring.floor}
     if ring.seq < floors.get(floor, 0):
         raise TrustError(
             f"ring {ring.ring} takes seq {ring.seq}, below the floor of {floors[floor]} that head "
-            "office has signed before; compare the repository with head office's"
+            "office has signed before; compare the repository with head office's, and if the key "
+            "of channel was stolen, rotate it"
         )
     if any(value > floors.get(name, 0) for name, value in signed.items()):
         with changing_state(home) as db:
@@ -246,7 +247,8 @@ def _take_scores(
     try:
         content = repository.target(SCORES)
         if content is not None:
-            take_scores(home, parse_online_scores(content), identity, source, report=report)
+            floor = repository.floor_of("scores", "scores")
+            take_scores(home, parse_online_scores(content), identity, source, floor, report=report)
     except (HomeError, ReleaseError, SyncError) as error:
         return [f"online scores were not taken: {error}"]
     return []

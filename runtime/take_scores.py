@@ -18,15 +18,13 @@ from c2rec.runtime.source import Source
 from c2rec.runtime.state import changing_state, find_floors, raise_floors, read_tables
 from c2rec.runtime.tombstones import read_tombstones
 
-FLOOR = "scores"
-"""Name of the floor below which online scores are not taken."""
-
 
 def take_scores(
     home: Path,
     document: OnlineScores,
     identity: Identity,
     source: Source,
+    floor: str,
     *,
     report: Callable[[str], None] = lambda _: None,
 ) -> bool:
@@ -37,6 +35,7 @@ def take_scores(
         document: verified.
         identity: the kiosk's.
         source: the repository.
+        floor: name of the floor below which they are not taken.
         report: called with what is being done.
 
     Returns:
@@ -50,10 +49,10 @@ def take_scores(
     """
     named = read_tables(home, ("scores",)).get("scores", [])
     _remove_others(home, {row["file"] for row in named})
-    floor = find_floors(home).get(FLOOR, 0)
-    if document.seq < floor:
+    least = find_floors(home).get(floor, 0)
+    if document.seq < least:
         raise TrustError(
-            f"they have seq {document.seq}, below {floor}, which head office has signed before"
+            f"they have seq {document.seq}, below {least}, which head office has signed before"
         )
     if named and named[0]["seq"] == document.seq and _is_whole(home, named[0]):
         return False
@@ -73,7 +72,7 @@ def take_scores(
         db.execute("DELETE FROM scores")
         row = [document.seq, path.name, digest, moment_text(document.as_of)]
         db.execute("INSERT INTO scores (seq, file, sha256, as_of) VALUES (?, ?, ?, ?)", row)
-        raise_floors(db, {FLOOR: document.seq})
+        raise_floors(db, {floor: document.seq})
     _remove_others(home, {path.name})
     return True
 

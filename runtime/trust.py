@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from tuf.api.metadata import (
     Metadata,
     Root,
     Snapshot,
+    Targets,
     Timestamp,
 )
 from tuf.ngclient import FetcherInterface, Updater
@@ -95,6 +97,17 @@ class Repository:
             kept.parent.mkdir(exist_ok=True)
             write_whole(kept, content)
             return content
+
+    def floor_of(self, name: str, role: str) -> str:
+        """The name of a floor that counts while a role has the keys that it has now.
+
+        A thief of a role's key can sign a number that nobody can reach any more. Once root's
+        holders have given the role other keys, that number says nothing.
+        """
+        targets = Metadata[Targets].from_file(str(self._cache / "targets.json")).signed
+        roles = (targets.delegations and targets.delegations.roles) or {}
+        keys = sorted(roles[role].keyids) if role in roles else []
+        return f"{name} {sha256(' '.join(keys).encode()).hexdigest()[:12]}"
 
     def forget_the_rest(self) -> None:
         """Remove documents from the cache that nobody has asked for, as of releases of before.

@@ -15,6 +15,11 @@ from c2rec.train.commands.options import JSON
 @click.option("--ring", required=True, help="Which kiosks take it.")
 @click.option("--waves", default="", help="When which share of them may install, as in publish.")
 @click.option("--floor", type=int, help="The least seq that the ring may still install.")
+@click.option(
+    "--forget-floor",
+    is_flag=True,
+    help="Begin with a new floor: only after the channel's key was stolen, and is another now.",
+)
 @keys_options
 @JSON
 def promote(
@@ -23,6 +28,7 @@ def promote(
     ring: str,
     waves: str,
     floor: int | None,
+    forget_floor: bool,
     keys_folder: Path,
     passphrase_file: Path | None,
     as_json: bool,
@@ -33,7 +39,14 @@ def promote(
     from c2rec.export.signed import open_repository
 
     with open_repository(repo, open_keys(keys_folder, passphrase_file)) as repository:
-        moved = promote_release(repository, seq, ring, waves=parse_waves(waves), floor=floor)
+        moved = promote_release(
+            repository,
+            seq,
+            ring,
+            waves=parse_waves(waves),
+            floor=floor,
+            forget_floor=forget_floor,
+        )
         repository.commit()
     if as_json:
         click.echo(json.dumps({"schema": 1, "ring": json.loads(moved.ring.to_json())}))
