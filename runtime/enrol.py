@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, Root
 from c2rec.runtime.disk import home_errors, only_one, write_whole
 from c2rec.runtime.errors import IdentityError
 from c2rec.runtime.identity import Identity, identity_path, parse_identity
-from c2rec.runtime.settings import Settings, settings_path
+from c2rec.runtime.settings import Settings, settings_path, tables_text
 from c2rec.runtime.state import changing_state
 from c2rec.runtime.trust import ROOT, forget
 from c2rec.runtime.web import check_certificates
@@ -55,9 +55,18 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
                 db.execute("DELETE FROM bad")
         _write_secret(identity_path(home), identity.to_json().encode())
         write_whole(path, root)
-        # the last: with it, the kiosk is enrolled
-        _write_secret(settings_path(home), settings.to_toml().encode())  # a URL may hold a password
+        # the last: with it, the kiosk is enrolled; a URL in it may hold a password
+        _write_secret(settings_path(home), _with_tables(home, settings).encode())
     return identity
+
+
+def _with_tables(home: Path, settings: Settings) -> str:
+    """The text of kiosk.toml with other settings; options of commands stay as they are."""
+    try:
+        tables = tables_text(settings_path(home).read_text("utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, IdentityError):
+        tables = ""  # nobody could read them
+    return settings.to_toml() + (f"\n{tables}" if tables else "")
 
 
 def _succeeds(home: Path, signed: Root, root: bytes) -> bool:

@@ -2,11 +2,20 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import click
 
+from c2rec.store_kiosk.logs import LogFormat, Logger
 from c2rec.store_kiosk.render import plain
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class WrongUsageError(click.ClickException):
+    """A command can't be run as it was asked to; exits with 2, as click's own do."""
+
+    exit_code = 2
 
 
 class NonEmptyPath(click.Path):
@@ -31,6 +40,29 @@ class Seconds(click.FloatRange):
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+LOG = "c2rec.log"
+"""Where a command's context has its log."""
+
+
+def log_format(default: LogFormat) -> Callable[[_Command], _Command]:
+    """Add ``--log-format``; the command is given a ``Logger`` as ``log``."""
+
+    def remember(ctx: click.Context, _: click.Parameter, value: LogFormat) -> Logger:
+        ctx.meta[LOG] = Logger(value)
+        return Logger(value)
+
+    return click.option(
+        "--log-format",
+        "log",
+        type=click.Choice(get_args(LogFormat)),
+        default=default,
+        show_default=True,
+        envvar="C2REC_LOG_FORMAT",
+        callback=remember,
+        help="How standard error tells what happens: as text, or a line of JSON for each event.",
+    )
 
 
 def echo_json(document: dict[str, Any]) -> None:
