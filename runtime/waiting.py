@@ -86,7 +86,8 @@ def count_waiting(outbox: Outbox) -> Waiting:
 def peek(home: Path) -> Waiting | None:
     """Count what waits without writing anything, lock included; None where there is no outbox.
 
-    A connection that only reads runs no checkpoint, so it needs no lock (``outbox_file.py``).
+    A connection that only reads runs no checkpoint, so it needs no lock (``outbox_file.py``). Where
+    there is no log, nobody has the file open, and not even a log's empty files are made.
 
     Raises:
         HomeError: the file can't be read, or is damaged.
@@ -94,7 +95,8 @@ def peek(home: Path) -> Waiting | None:
     path = events_path(home)
     if not path.exists():
         return None
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}"
     with home_errors(f"can't read {path}"):
         try:
             with closing(sqlite3.connect(uri, uri=True, timeout=2)) as db:

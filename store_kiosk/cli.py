@@ -64,7 +64,7 @@ class _Kiosk(click.Group):
         try:
             return super().invoke(ctx)
         except click.BadParameter as error:
-            raise named_by_source(error) from error
+            raise named_by_source(error) from None
         except C2RecError as error:
             wrong = isinstance(error, RequestError)
             log: Logger | None = ctx.meta.get(LOG)

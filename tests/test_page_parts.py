@@ -129,7 +129,7 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "token"
     path.touch(0o600)
     path.write_bytes(content)
-    with pytest.raises(RequestError, match="holds no token; allowed: one line of 16 to 200"):
+    with pytest.raises(ServeError, match="holds no token; allowed: one line of 16 to 200"):
         find_token(path)
 
 
