@@ -75,9 +75,27 @@ def point_ring(
         floor: the least seq that may still be installed; None leaves it, or lowers nothing.
 
     Raises:
-        PublishError: the floor is above ``seq``, or below what it was.
+        PublishError: as ``check_floor``.
     """
     before = find_ring(repository, name)
+    chosen = check_floor(before, name, seq, floor)
+    ring = Ring(name, seq, chosen, False, tuple(waves), _now())
+    repository.write_target(ring_target(name), ring.to_json().encode())
+    return Moved(ring, before)
+
+
+def check_floor(before: Ring | None, name: str, seq: int, floor: int | None) -> int:
+    """Choose a ring's floor.
+
+    Args:
+        before: the ring as it is; None where it was never published to.
+        name: of the ring.
+        seq: the release that it is to take.
+        floor: as it is asked for; None leaves it.
+
+    Raises:
+        PublishError: it is above ``seq``, or below what it was.
+    """
     least = 0 if before is None else before.floor
     chosen = least if floor is None else floor
     if chosen < least:
@@ -90,9 +108,7 @@ def point_ring(
             f"ring {name}'s floor would be {chosen}, above the release {seq}; allowed: up to "
             f"{seq}, or a newer release"
         )
-    ring = Ring(name, seq, chosen, False, tuple(waves), _now())
-    repository.write_target(ring_target(name), ring.to_json().encode())
-    return Moved(ring, before)
+    return chosen
 
 
 def halt_ring(repository: SignedRepository, name: str, *, halt: bool) -> Moved:

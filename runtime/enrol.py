@@ -4,6 +4,8 @@ A kit is the folder that ``c2rec-export keys kiosk`` makes: ``identity.json`` an
 holds keys, and doesn't travel with the repository.
 """
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         raise IdentityError(f"{kit / ROOT} is no TUF root: {error}") from error
     if not right:
         raise IdentityError(f"{kit / ROOT} is no TUF root, but {signed.type} metadata")
+    _check_one_kit(kit, root)
     check_certificates(settings)
     with only_one(home), home_errors(f"can't write to the home folder {home}"):
         path = home / ROOT
@@ -58,6 +61,20 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         # the last: with it, the kiosk is enrolled; a URL in it may hold a password
         _write_secret(settings_path(home), _with_tables(home, settings).encode())
     return identity
+
+
+def _check_one_kit(kit: Path, root: bytes) -> None:
+    """Refuse a root that is not the one that head office put beside the identity.
+
+    Raises:
+        IdentityError: it is another one. An older kit does not say which it was.
+    """
+    said = json.loads(_read(kit, "identity.json")).get("root_sha256")
+    if said is not None and said != hashlib.sha256(root).hexdigest():
+        raise IdentityError(
+            f"{kit}: {ROOT} is not the one that was made with identity.json, but of another kit, "
+            "perhaps another head office's; bring the folder as c2rec-export keys kiosk made it"
+        )
 
 
 def _with_tables(home: Path, settings: Settings) -> str:
