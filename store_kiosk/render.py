@@ -198,7 +198,7 @@ def erased_text(document: Mapping[str, Any], receipt: str) -> str:
     events = searched.get("events_made_nameless", 0)
     places = [f"{len(rewritten)} files"] if rewritten else []
     places += [f"{events} events"] if events else []
-    found = f"erased from {' and '.join(places)}" if document["found"] else "was not found"
+    found = f"was erased from {' and '.join(places)}" if document["found"] else "was not found"
     lines = [
         f"The customer {found}, and won't come back.",
         (

@@ -128,7 +128,10 @@ def test_json_keeps_every_character(home: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["-k", "0"], ["-k", "1001"]])
 def test_k_out_of_range_is_an_error(home: Path, arguments: list[str]) -> None:
-    assert "allowed: 1 to 1000" in fail(home, "recommend", *arguments)
+    result = kiosk(home, "recommend", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert "allowed: 1 to 1000" in result.stderr
 
 
 @pytest.mark.parametrize(
