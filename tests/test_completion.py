@@ -19,7 +19,7 @@ COMPLETED = [
     ("c2rec-kiosk", "ser", ["serve"]),
     ("c2rec-kiosk", "serve --langu", ["--language"]),
     ("c2rec-kiosk", "serve --language ", ["en", "de", "ko"]),
-    ("c2rec-kiosk", "config ", ["show", "check"]),
+    ("c2rec-kiosk", "config ", ["check", "show"]),
     ("c2rec-export", "keys ro", ["rotate"]),
     ("c2rec-train", "eval", ["evaluate"]),
 ]
@@ -44,10 +44,11 @@ def completed(shell: str, script: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(("command", "typed", "expected"), COMPLETED)
 def test_bash_completes(command: str, typed: str, expected: list[str], tmp_path: Path) -> None:
     """As bash does it at a tab: the function that the script registered, with its variables."""
+    empty = '""' if typed.endswith(" ") else ""
     script = (
         f'eval "$({command} completion bash)"\n'
         f"complete -p {command} >/dev/null\n"
-        f"COMP_WORDS=({command} {typed} {'""' if typed.endswith(' ') else ''})\n"
+        f"COMP_WORDS=({command} {typed}{empty})\n"
         "COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))\n"
         f"_{command.replace('-', '_')}_completion {command}\n"
         'printf "%s\\n" "${COMPREPLY[@]}"\n'

@@ -32,6 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Kiosk:
 def kiosk(made: Kiosk, tmp_path: Path) -> Kiosk:
     """A copy whose events go to a folder."""
     home = Path(shutil.copytree(made.home, tmp_path / "home"))
+    (tmp_path / "events").mkdir()
     settings = changed(read_settings(home), events=str(tmp_path / "events"))
     settings_path(home).write_text(settings.to_toml())
     return Kiosk(home, made.head, made.identity)
