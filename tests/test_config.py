@@ -121,7 +121,7 @@ def test_no_two_values_have_one_variable() -> None:
         for option in options_of(command).values():
             if option.envvar != "C2REC_LOG_FORMAT":
                 assert option.envvar == option_variable(name, option)
-                names.append(option.envvar)
+                names.append(str(option.envvar))
     assert len(names) == len(set(names))
 
 

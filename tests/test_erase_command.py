@@ -13,7 +13,7 @@ from c2rec.runtime.events import Event, EventItem
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.sync import sync
 from c2rec.store_kiosk.cli import main
-from tests.enrolled import Kiosk, enrol, make_kiosk
+from tests.enrolled import AS_OF, Kiosk, enrol, make_kiosk
 from tests.repositories import make_head
 
 CUSTOMER = "c000003"
@@ -84,6 +84,17 @@ def test_an_answer_tells_the_age_of_online_scores_and_what_became_of_them(kiosk:
     without = json.loads(run(kiosk, "recommend", "c000012", "--json").stdout)
     assert (without["path"], without["online_as_of"]) == ("offline", None)
     assert "Online scores" not in run(kiosk, "recommend", "c000012").stdout
+
+
+def test_status_tells_of_online_scores_and_who_is_here(kiosk: Kiosk, tmp_path: Path) -> None:
+    run(kiosk, "erase", CUSTOMER, "--receipt", str(tmp_path / "receipt.json"))
+    document = json.loads(run(kiosk, "status", "--json").stdout)
+    assert document["customers_here"] == 29
+    assert document["counts"]["customers"] == 30
+    scores = document["online_scores"]
+    assert (scores["seq"], scores["as_of"]) == (1, f"{AS_OF:%Y-%m-%dT%H:%M:%SZ}")
+    assert 3600 <= scores["age_s"] < 4200
+    assert re.search(r"^online scores +1, of .*Z, 6\d min old$", run(kiosk, "status").stdout, re.M)
 
 
 def test_answering_loads_no_cryptography_and_no_sqlite_utils(kiosk: Kiosk) -> None:
