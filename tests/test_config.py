@@ -200,8 +200,9 @@ def test_a_file_that_is_no_toml_stops_what_needs_it_alone(home: Path) -> None:
     answer = run(home, "recommend")
     assert answer.exit_code == 0
     assert answer.stderr.startswith(f"Warning: {path}: not valid TOML")
-    for command in ("serve", "sync"):
-        result = run(home, command)
+    # an address that it can't listen on, so that a test that fails ends
+    for command in (["serve", "--host", "203.0.113.1"], ["sync"]):
+        result = run(home, *command)
         assert result.exit_code == 1
         assert result.stderr.startswith(f"Error: {path}: not valid TOML")
     assert run(home, "config", "check").stdout.startswith(f"{path}: not valid TOML")
