@@ -226,6 +226,7 @@ def test_the_server_counts_requests_and_answers_and_tells_the_home(served: Serve
     assert found["c2rec_answers_total{path=offline,tier=personal}"] == 2
     assert found["process_resident_memory_bytes"] > 1e6
     assert found["c2rec_release_items"] == 40
+    assert not any("_created" in name for name in found)
 
 
 def test_no_label_holds_what_a_shopper_brought(served: Served) -> None:
