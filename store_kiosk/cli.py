@@ -21,7 +21,7 @@ from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.erase import erase
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.metrics import metrics
-from c2rec.store_kiosk.commands.options import LOG, NonEmptyPath, WrongUsageError
+from c2rec.store_kiosk.commands.options import LOG, PENDING, NonEmptyPath, WrongUsageError
 from c2rec.store_kiosk.commands.queue import queue
 from c2rec.store_kiosk.commands.recommend import recommend
 from c2rec.store_kiosk.commands.record import record
@@ -33,6 +33,7 @@ from c2rec.store_kiosk.config import (
     configurable,
     name_variables,
     named_by_source,
+    options_of,
     read_table,
     read_tables,
     unknown_tables,
@@ -98,30 +99,40 @@ def main(ctx: click.Context, home: Path) -> None:
     """Recommend in a store, with no network, from what is known of both channels."""
     ctx.obj = home
     if ctx.invoked_subcommand not in (None, config.name) and not ctx.meta[_HELP[-1]]:
-        ctx.default_map = _from_file(home, ctx.invoked_subcommand or "")
+        ctx.default_map = _from_file(ctx, home, ctx.invoked_subcommand or "")
 
 
-def _from_file(home: Path, name: str) -> dict[str, dict[str, Any]]:
+def _from_file(ctx: click.Context, home: Path, name: str) -> dict[str, dict[str, Any]]:
     """What kiosk.toml says of a command's options, for click.
 
+    Where the file can't be read, a command that can't go without it ends with that error.
+
     Raises:
-        IdentityError: the command can't go without the file, which can't be read.
         WrongUsageError: one of its own options is unknown or wrong.
     """
     path = settings_path(home)
     try:
         tables = read_tables(home)
     except IdentityError as error:
-        if name in _NEED_THE_FILE:
-            raise
-        click.echo(plain(f"Warning: {error}; going on without it"), err=True)
+        if name in _NEED_THE_FILE:  # once its log is open
+            ctx.meta[PENDING] = [error]
+        else:
+            _warn(ctx, name, f"{error}; going on without it")
         return {}
     if lost := unknown_tables(tables, configurable(main.commands), path):
-        click.echo(plain(f"Warning: {lost}"), err=True)
+        _warn(ctx, name, lost)
     found = read_table(main.commands[name], tables.get(name, {}), path)
     if found.troubles:
         raise WrongUsageError(plain(found.troubles[0]))
     return {name: found.values}
+
+
+def _warn(ctx: click.Context, name: str, text: str) -> None:
+    """Warn in the command's log, or at once where it has none."""
+    if "log-format" in options_of(main.commands[name]):
+        ctx.meta[PENDING] = [text]
+    else:
+        click.echo(plain(f"Warning: {text}"), err=True)
 
 
 for command in (

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from c2rec.runtime.settings import Settings, read_document, variable
+from c2rec.runtime.settings import Settings, read_document, variable, without_password
 
 _FOREIGN = ("C2REC_KEYS", "C2REC_REQUIRE_", "C2REC_HM_", "C2REC_HOME")
 """Variables, by their beginning, that are nobody's option here."""
@@ -185,5 +185,5 @@ def _allowed(option: click.Option) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = without_password(repr(value))
     return text if len(text) <= 80 else text[:79] + "…"

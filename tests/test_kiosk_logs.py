@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -134,6 +135,36 @@ def test_what_could_not_be_sent_is_a_line_with_why(kiosk: Kiosk, tmp_path: Path)
     assert entry["waiting"] == 4
 
 
+@pytest.mark.parametrize("asked", ["a flag", "a variable", "the file"])
+def test_what_is_wrong_with_the_file_is_a_line_too(kiosk: Kiosk, asked: str) -> None:
+    path = settings_path(kiosk.home)
+    flags = ["--log-format", "json"] if asked == "a flag" else []
+    environment = {"C2REC_LOG_FORMAT": "json"} if asked == "a variable" else {}
+    if asked == "the file":
+        path.write_text(path.read_text() + '[sync]\nlog-format = "json"\n')
+    path.write_text(path.read_text() + "[synk]\n")
+    result = run(kiosk, "sync", *flags, **environment)
+    first, second = entries(result.stderr)
+    assert (first["event"], first["level"]) == ("warning", "warning")
+    assert "[synk] is no command's" in first["message"]
+    assert second["event"] == "sync"
+    if asked != "the file":
+        path.write_text("repository = ")
+        result = run(kiosk, "sync", *flags, **environment)
+        (entry,) = entries(result.stderr)
+        assert (result.exit_code, entry["event"]) == (1, "failed")
+        assert "not valid TOML" in entry["message"]
+
+
+def test_a_warning_is_text_for_a_person(kiosk: Kiosk) -> None:
+    path = settings_path(kiosk.home)
+    path.write_text(path.read_text() + "[synk]\n")
+    for command in (["sync"], ["recommend"]):
+        result = run(kiosk, *command)
+        assert result.exit_code == 0
+        assert result.stderr.startswith(f"Warning: {path}: [synk] is no command's")
+
+
 # --- nothing of a shopper
 
 
@@ -194,7 +225,9 @@ def test_serve_logs_text_for_a_person_who_asks(made: Kiosk) -> None:
     finally:
         process.terminate()
         _, logged = process.communicate(timeout=30)
-    line = next(line for line in logged.splitlines() if "/api/health" in line)
+    lines = logged.splitlines()
+    assert f" info started address={address} version=" in lines[0]
+    line = next(line for line in lines if "/api/health" in line)
     assert MOMENT.match(line)
     assert " info request method=GET route=/api/health status=200 ms=" in line
 
@@ -206,3 +239,21 @@ def test_an_outbox_that_waits_is_there(kiosk: Kiosk) -> None:
         assert len(outbox.ready()) == 1
     finally:
         outbox.close()
+
+
+def test_a_person_at_a_terminal_reads_text_of_serve_too(made: Kiosk) -> None:
+    outside, inside = pty.openpty()
+    command = [sys.executable, "-c", "from c2rec.store_kiosk.cli import main; main()"]
+    nowhere = ["serve", "--host", "203.0.113.1"]
+    done = subprocess.run(
+        [*command, "--home", str(made.home), *nowhere],
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        timeout=60,
+        env=os.environ | {"C2REC_LOG_FORMAT": ""},
+    )
+    os.close(inside)
+    shown = os.read(outside, 10_000).decode()
+    os.close(outside)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert shown.startswith("Error: can't listen on 203.0.113.1 port 8765")

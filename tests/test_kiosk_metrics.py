@@ -265,6 +265,14 @@ def test_metrics_need_the_token_unless_they_are_open(page_home: Path) -> None:
     assert not any(path.startswith("/metrics") for path in PUBLIC)
 
 
+def test_every_metric_is_in_the_documentation(home: Path, served: Served) -> None:
+    served.json("POST", f"{served.session()}/recommendations", {})
+    names = {*families(run(home).stdout), *families(served.ask("GET", "/metrics")[2].decode())}
+    page = (Path(__file__).parent.parent / "docs" / "running.md").read_text()
+    for name in names:
+        assert re.search(rf"`{name}(_total)?[`{{]", page) or name.startswith("process_"), name
+
+
 def test_without_a_release_the_server_still_tells(tmp_path: Path) -> None:
     with serve_page(tmp_path / "home") as served:
         assert scrape(served)["c2rec_part_readable{part=release}"] == 1

@@ -1,6 +1,9 @@
 """The commands that tell how this kiosk is set up, and whether that can be so."""
 
+import json
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +11,14 @@ import click
 from click.core import ParameterSource
 
 from c2rec.runtime.errors import IdentityError
+from c2rec.runtime.settings import (
+    Settings,
+    find_settings,
+    read_document,
+    settings_path,
+    variable,
+    without_password,
+)
 from c2rec.store_kiosk.commands.options import JSON, WrongUsageError, echo_json
 from c2rec.store_kiosk.config import (
     configurable,
@@ -78,8 +89,6 @@ def check(ctx: click.Context, *, as_json: bool) -> None:
 
     Run it before a changed file goes to many kiosks.
     """
-    from c2rec.runtime.settings import settings_path
-
     home: Path = ctx.obj
     troubles = list(_troubles(home, _commands(ctx)))
     path = settings_path(home)
@@ -100,8 +109,6 @@ def _troubles(
     home: Path, commands: Mapping[str, click.Command], *, only: str | None = None
 ) -> Iterator[str]:
     """What is wrong with the file and the environment, of all commands or of one."""
-    from c2rec.runtime.settings import find_settings, settings_path
-
     try:
         tables = read_tables(home)
     except IdentityError as error:
@@ -136,17 +143,6 @@ def _home_value(ctx: click.Context) -> _Value:
 
 def _settings(home: Path) -> list[_Value]:
     """Every setting; one that is wrong is told as it stands in the file."""
-    import os
-    from dataclasses import fields
-
-    from c2rec.runtime.settings import (
-        Settings,
-        read_document,
-        settings_path,
-        variable,
-        without_password,
-    )
-
     try:
         document = read_document(home) or {}
     except IdentityError:
@@ -160,15 +156,12 @@ def _settings(home: Path) -> list[_Value]:
             value, source, where = document[field.name], "file", str(settings_path(home))
         if given := os.environ.get(variable(field.name)):
             value, source, where = given, "environment", variable(field.name)
-        shown = without_password(value) if isinstance(value, str) else value
-        values.append(_Value(None, field.name, shown, source, where))
+        values.append(_Value(None, field.name, _plain_value(value), source, where))
     return values
 
 
 def _options(ctx: click.Context, command: click.Command, flags: tuple[str, ...]) -> list[_Value]:
     """Every option of a command, as it would be run with flags."""
-    from c2rec.runtime.settings import settings_path
-
     home: Path = ctx.obj
     try:
         table = read_tables(home).get(command.name or "", {})
@@ -196,10 +189,12 @@ def _options(ctx: click.Context, command: click.Command, flags: tuple[str, ...])
 
 
 def _plain_value(value: Any) -> object:
-    """A value as JSON has it."""
+    """A value as JSON has it, without a password."""
+    if isinstance(value, str):
+        return without_password(value)
     if isinstance(value, tuple):
         return [_plain_value(each) for each in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else str(value)
 
 
 def _lines(values: list[_Value]) -> Iterator[str]:
@@ -218,6 +213,4 @@ def _lines(values: list[_Value]) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    import json
-
     return "–" if value is None else json.dumps(value, ensure_ascii=False)

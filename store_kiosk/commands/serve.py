@@ -8,7 +8,7 @@ import click
 
 from c2rec.runtime.errors import HomeError, MissingExtraError
 from c2rec.runtime.records import LANGUAGES
-from c2rec.store_kiosk.commands.options import log_format
+from c2rec.store_kiosk.commands.options import for_whom, log_format
 from c2rec.store_kiosk.logs import Logger
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Currency(click.ParamType[str]):
     help="Seconds from the warning to the end of the session.",
 )
 @click.option("--metrics-open", is_flag=True, help="Tell /metrics to who has no token, too.")
-@log_format("json")
+@log_format(for_whom, "text on a terminal, json elsewhere")
 @click.pass_obj
 def serve(
     home: Path,
@@ -151,6 +151,8 @@ def serve(
         raise MissingExtraError(
             f"serve needs the package {error.name}; install it: pip install 'c2rec[page]'"
         ) from error
+    from importlib.metadata import version
+
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.desk import Desk
     from c2rec.store_kiosk.meter import Meter
@@ -167,6 +169,7 @@ def serve(
     def ready(address: str) -> None:
         secret = f"?token={token}" if token is not None and token_file is None else ""
         click.echo(f"Serving {address}{secret}")
+        log.log("info", "started", {"address": address, "version": version("c2rec")})
         if token_file is not None:
             click.echo(f"Add ?token= and what {token_file} holds. Ctrl-C ends it.")
 
