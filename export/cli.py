@@ -13,6 +13,7 @@ from c2rec.export.commands.promote import promote
 from c2rec.export.commands.publish import publish
 from c2rec.export.commands.resign import resign
 from c2rec.export.commands.tombstone import tombstone
+from c2rec.train.commands.completion import completion_of
 from c2rec.train.commands.options import errors_to_exit
 
 
@@ -37,6 +38,7 @@ for command in (
     collect,
 ):
     cli.add_command(command)
+cli.add_command(completion_of("c2rec-export"))
 
 
 def main() -> None:

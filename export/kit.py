@@ -1,5 +1,7 @@
 """What a kiosk gets by hand: who it is, its keys, and the root that it trusts."""
 
+import hashlib
+import json
 from pathlib import Path
 
 from c2rec.export.keys import Keys, write_secret
@@ -20,4 +22,7 @@ def write_kit(keys: Keys, store: str, device: str, out: Path) -> None:
         (out / "root.json").write_bytes(root)
     except OSError as error:
         raise PublishError(f"{out}: can't be written: {error.strerror}") from error
-    write_secret(out / "identity.json", identity.to_json().encode())
+    # so that a kiosk can tell when the two files are not of one kit
+    document = json.loads(identity.to_json()) | {"root_sha256": hashlib.sha256(root).hexdigest()}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_secret(out / "identity.json", text.encode())

@@ -10,7 +10,7 @@ from c2rec.export.blobs import Blobs
 from c2rec.export.customers import Customers, power_of_two
 from c2rec.export.deltas import BASES, Earlier, publish_shard
 from c2rec.export.keys import Keys
-from c2rec.export.rings import Moved, point_ring, ring_target, rings
+from c2rec.export.rings import Moved, check_floor, find_ring, point_ring, ring_target, rings
 from c2rec.export.signed import SignedRepository, open_repository
 from c2rec.export.storage import Storage
 from c2rec.export.tombstones import erased
@@ -95,12 +95,14 @@ def publish(
     ring_target(ring)
     if not _VERSION.fullmatch(min_runtime):
         raise PublishError(f"--min-runtime {min_runtime!r}; allowed: a version, as in 0.1.0")
-    bundle = read_bundle(bundle_folder, report=report)
     with open_repository(repo, keys) as repository:
+        # what is quick to check comes first: a bundle may take minutes
         releases = published_releases(repository)
+        number = _next_seq(repository, releases, seq)
+        check_floor(find_ring(repository, ring), ring, number, floor)
+        bundle = read_bundle(bundle_folder, report=report)
         if not again:
             _refuse_published(bundle, releases, ring)
-        number = _next_seq(repository, releases, seq)
         report("reading customers")
         customers = Customers(bundle, keys.customer_key, erased(repository))
         with Blobs(repository.storage, mend=again) as blobs:

@@ -78,10 +78,28 @@ def point_ring(
             key is another.
 
     Raises:
-        PublishError: the floor is above ``seq``, or below what it was.
+        PublishError: as ``check_floor``.
     """
     before = find_ring(repository, name)
-    least = 0 if before is None or forget_floor else before.floor
+    chosen = check_floor(None if forget_floor else before, name, seq, floor)
+    ring = Ring(name, seq, chosen, False, tuple(waves), _now())
+    repository.write_target(ring_target(name), ring.to_json().encode())
+    return Moved(ring, before)
+
+
+def check_floor(before: Ring | None, name: str, seq: int, floor: int | None) -> int:
+    """Choose a ring's floor.
+
+    Args:
+        before: the ring as it is; None where it was never published to.
+        name: of the ring.
+        seq: the release that it is to take.
+        floor: as it is asked for; None leaves it.
+
+    Raises:
+        PublishError: it is above ``seq``, or below what it was.
+    """
+    least = 0 if before is None else before.floor
     chosen = least if floor is None else floor
     if chosen < least:
         raise PublishError(
@@ -93,9 +111,7 @@ def point_ring(
             f"ring {name}'s floor would be {chosen}, above the release {seq}; allowed: up to "
             f"{seq}, or a newer release"
         )
-    ring = Ring(name, seq, chosen, False, tuple(waves), _now())
-    repository.write_target(ring_target(name), ring.to_json().encode())
-    return Moved(ring, before)
+    return chosen
 
 
 def halt_ring(repository: SignedRepository, name: str, *, halt: bool) -> Moved:

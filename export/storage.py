@@ -51,9 +51,14 @@ def open_storage(repo: str | Path) -> Storage:
     """Open a repository by its folder or URL; a folder is made with the first file.
 
     Raises:
-        PublishError: the URL can't be understood.
+        PublishError: the URL can't be understood, or can't be written to.
         MissingExtraError: it is no folder, and the extra for buckets is not installed.
     """
+    if str(repo).startswith(("http://", "https://")):
+        raise PublishError(
+            f"REPO is {str(repo)!r}, where kiosks may read a repository, and nobody can write one; "
+            "allowed: the folder that the web server serves, or a bucket such as s3://bucket/prefix"
+        )
     if "://" not in str(repo):
         return FolderStorage(Path(repo))
     try:

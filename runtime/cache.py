@@ -281,6 +281,11 @@ class Cache:
                 history_days=np.frombuffer(days, np.int32),
             )
 
+    def count_customers(self) -> int:
+        """How many customers are here: of a release that came by sync, the store's own."""
+        with self._reading():
+            return int(self._one("SELECT count(*) FROM customers"))
+
     def customer_ids(self) -> list[str]:
         """Ids of all customers, as the release has them."""
         with self._reading():

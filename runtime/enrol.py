@@ -4,6 +4,8 @@ A kit is the folder that ``c2rec-export keys kiosk`` makes: ``identity.json`` an
 holds keys, and doesn't travel with the repository.
 """
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tuf.api.metadata import Metadata, Root
 from c2rec.runtime.disk import home_errors, only_one, write_whole
 from c2rec.runtime.errors import IdentityError
 from c2rec.runtime.identity import Identity, identity_path, parse_identity
-from c2rec.runtime.settings import Settings, settings_path
+from c2rec.runtime.settings import Settings, settings_path, tables_text
 from c2rec.runtime.state import changing_state
 from c2rec.runtime.trust import ROOT, forget
 from c2rec.runtime.web import check_certificates
@@ -42,6 +44,7 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
         raise IdentityError(f"{kit / ROOT} is no TUF root: {error}") from error
     if not right:
         raise IdentityError(f"{kit / ROOT} is no TUF root, but {signed.type} metadata")
+    _check_one_kit(kit, root)
     check_certificates(settings)
     with only_one(home), home_errors(f"can't write to the home folder {home}"):
         path = home / ROOT
@@ -55,9 +58,32 @@ def enrol(home: Path, kit: Path, settings: Settings) -> Identity:
                 db.execute("DELETE FROM bad")
         _write_secret(identity_path(home), identity.to_json().encode())
         write_whole(path, root)
-        # the last: with it, the kiosk is enrolled
-        _write_secret(settings_path(home), settings.to_toml().encode())  # a URL may hold a password
+        # the last: with it, the kiosk is enrolled; a URL in it may hold a password
+        _write_secret(settings_path(home), _with_tables(home, settings).encode())
     return identity
+
+
+def _check_one_kit(kit: Path, root: bytes) -> None:
+    """Refuse a root that is not the one that head office put beside the identity.
+
+    Raises:
+        IdentityError: it is another one. An older kit does not say which it was.
+    """
+    said = json.loads(_read(kit, "identity.json")).get("root_sha256")
+    if said is not None and said != hashlib.sha256(root).hexdigest():
+        raise IdentityError(
+            f"{kit}: {ROOT} is not the one that was made with identity.json, but of another kit, "
+            "perhaps another head office's; bring the folder as c2rec-export keys kiosk made it"
+        )
+
+
+def _with_tables(home: Path, settings: Settings) -> str:
+    """The text of kiosk.toml with other settings; options of commands stay as they are."""
+    try:
+        tables = tables_text(settings_path(home).read_text("utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, IdentityError):
+        tables = ""  # nobody could read them
+    return settings.to_toml() + (f"\n{tables}" if tables else "")
 
 
 def _succeeds(home: Path, signed: Root, root: bytes) -> bool:

@@ -10,6 +10,7 @@
     ├── HomeError          a kiosk's home folder or SQLite file that can't be used
     │   └── NotInstalledError   no release has been installed there yet
     ├── RequestError       a request that can't be answered as asked, such as k = 0
+    ├── ServeError         a port, or a token's file, that the page's server can't use
     ├── SyncError          a repository from which nothing could be taken
     │   ├── NetworkError      it can't be reached, is too slow, or something else answers
     │   └── TrustError        what it says is not signed, expired, or older than what is known
@@ -53,6 +54,10 @@ class NotInstalledError(HomeError):
 
 class RequestError(C2RecError):
     """A request can't be answered as asked."""
+
+
+class ServeError(C2RecError):
+    """A port, or a file of a token, that the page's server can't use."""
 
 
 class SyncError(C2RecError):

@@ -6,16 +6,23 @@
     events = "https://events.example.com"               # optional; or a folder
     ring = "stable"
 
-``c2rec-kiosk enrol`` writes it, an operator may edit it. Every field has its docstring in
-``Settings``. Reading it imports neither numpy nor urllib3, so that a command that only reports
-stays quick.
+    [serve]                                             # options of a command
+    port = 8765
+
+``c2rec-kiosk enrol`` writes the settings, an operator may edit them. Every field has its docstring
+in ``Settings``, and a variable of the environment, such as ``C2REC_RING``, which goes before the
+file. Tables are for the command line (``store_kiosk/config.py``), and let alone here. Reading
+imports neither numpy nor urllib3, so that a command that only reports stays quick.
 """
 
 import json
+import os
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from c2rec.runtime.errors import IdentityError
@@ -56,25 +63,14 @@ class Settings:
     """Seconds that such a customer waits at most."""
 
     def __post_init__(self) -> None:
-        for name in ("repository", "events"):
+        for name in _RULES:
             value = getattr(self, name)
-            if (name == "repository" or value is not None) and not _is_place(value):
-                raise _refused(name, value, "an http(s) URL, or the absolute path of a folder")
-        if not _is_ring(self.ring):
-            raise _refused("ring", self.ring, "1 to 50 of a–z 0–9 _ -")
-        for name in ("ca_bundle", "client_cert", "client_key"):
-            value = getattr(self, name)
-            if value is not None and not _is_path(value):
-                raise _refused(name, value, "the absolute path of a PEM file")
+            if value is None and name in _OPTIONAL:
+                continue
+            if trouble := setting_trouble(name, value):
+                raise IdentityError(trouble)
         if self.client_key is not None and self.client_cert is None:
             raise _refused("client_key", self.client_key, "nothing without client_cert")
-        for name in ("connect_timeout", "read_timeout", "deadline", "visitors_deadline"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0.01 <= value <= 7 * 86400:
-                raise _refused(name, value, "seconds, 0.01 to 604800")
-        if not isinstance(self.visitors, bool):
-            raise _refused("visitors", self.visitors, "true or false")
 
     def to_toml(self) -> str:
         """Write the text of kiosk.toml: the fields that are not as by default."""
@@ -96,16 +92,21 @@ def settings_path(home: Path) -> Path:
     return home / SETTINGS
 
 
+def variable(name: str) -> str:
+    """The variable of the environment for a setting."""
+    return f"C2REC_{name.upper()}"
+
+
 def read_settings(home: Path) -> Settings:
     """Read a kiosk's settings.
 
     Raises:
-        IdentityError: there are none, or the file can't be used.
+        IdentityError: there are none, or they can't be used.
     """
     settings = find_settings(home)
     if settings is None:
         raise IdentityError(
-            f"{home} is not enrolled: it has no {SETTINGS}; "
+            f"{home} is not enrolled: it has no {SETTINGS} with a repository; "
             f"enrol it: c2rec-kiosk --home {home} enrol KIT --repository URL"
         )
     return settings
@@ -115,12 +116,32 @@ def find_settings(home: Path) -> Settings | None:
     """Read a kiosk's settings; None where it was never enrolled.
 
     Raises:
-        IdentityError: the file can't be read, or is wrong.
+        IdentityError: the file can't be read, or a setting in it or in the environment is wrong.
+    """
+    document, given = read_document(home), from_environment(os.environ)
+    try:
+        values = settings_in(document or {}) | given
+        if "repository" in values:
+            return Settings(**values)
+    except IdentityError as error:
+        raise IdentityError(f"{settings_path(home)}: {error}") from error
+    if document is None or any(map(_is_table, document.values())):
+        return None  # the options of commands alone enrol nobody
+    raise IdentityError(
+        f"{settings_path(home)}: repository is missing; allowed: an http(s) URL, or a folder"
+    )
+
+
+def read_document(home: Path) -> dict[str, Any] | None:
+    """Read kiosk.toml, settings and tables, unchecked; None where there is none.
+
+    Raises:
+        IdentityError: it can't be read, or is no TOML.
     """
     path = settings_path(home)
     try:
-        return parse_settings(path.read_text("utf-8"))
-    except FileNotFoundError:
+        return parse_document(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise IdentityError(f"{path}: can't be read: {error.strerror}") from error
@@ -130,28 +151,104 @@ def find_settings(home: Path) -> Settings | None:
         raise IdentityError(f"{path}: {error}") from error
 
 
-def parse_settings(text: str) -> Settings:
-    """Read the text of kiosk.toml.
+def parse_document(text: str) -> dict[str, Any]:
+    """Parse the text of kiosk.toml.
 
     Raises:
-        IdentityError: it is no TOML, or a field is unknown, missing or wrong.
+        IdentityError: it is no TOML.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise IdentityError(f"not valid TOML: {error}") from error
-    known = [field.name for field in fields(Settings)]
-    for name in document:
-        if name not in known:
-            raise IdentityError(f"{name} is not a setting; allowed: {', '.join(known)}")
-    if "repository" not in document:
-        raise IdentityError("repository is missing; allowed: an http(s) URL, or a folder")
-    return Settings(**document)
+
+
+def settings_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a document, each checked by itself.
+
+    Raises:
+        IdentityError: one is unknown or wrong.
+    """
+    values = {name: value for name, value in document.items() if not _is_table(value)}
+    for name, value in values.items():
+        if name not in _RULES:
+            raise IdentityError(f"{name} is not a setting; allowed: {', '.join(_RULES)}")
+        if trouble := setting_trouble(name, value):
+            raise IdentityError(trouble)
+    return values
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment gives, each checked by itself; an empty one gives none.
+
+    Raises:
+        IdentityError: one is wrong; the message names the variable.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = environment.get(variable(field.name))
+        if not text:
+            continue
+        values[field.name] = value = _typed(text, field.default)
+        if trouble := setting_trouble(field.name, value, as_name=variable(field.name)):
+            raise IdentityError(trouble)
+    return values
+
+
+def setting_trouble(name: str, value: object, *, as_name: str | None = None) -> str | None:
+    """Say what is wrong with a setting that is given; None where nothing is."""
+    is_right, allowed = _RULES[name]
+    return None if is_right(value) else str(_refused(as_name or name, value, allowed))
+
+
+def without_password(place: str) -> str:
+    """An address without the name and password in it, for people to see."""
+    return re.sub(r"://[^/]*@", "://***@", place)
+
+
+def tables_text(text: str) -> str:
+    """The part of kiosk.toml's text that settings are not in, comments and all.
+
+    Raises:
+        IdentityError: it is no TOML.
+    """
+    tables = {name: value for name, value in parse_document(text).items() if _is_table(value)}
+    lines = text.splitlines(keepends=True)
+    starts = [n for n, line in enumerate(lines) if line.lstrip().startswith("[")]
+    for start in starts:  # one of these is in no longer string
+        rest = "".join(lines[start:])
+        try:
+            if parse_document(rest) == tables:
+                return rest
+        except IdentityError:
+            continue
+    written = (
+        f"{_toml(name)}.{_toml(key)} = {_toml(value)}\n"
+        for name, table in tables.items()
+        for key, value in table.items()
+    )
+    return "".join(written)
 
 
 def changed(settings: Settings, **values: object) -> Settings:
     """Settings with other values for some fields, checked again."""
     return Settings(**(asdict(settings) | values))
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _typed(text: str, default: object) -> object:
+    """A variable's text as the type that the setting has, or else as it is."""
+    if isinstance(default, bool):
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if isinstance(default, float):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
 
 
 def _is_place(value: object) -> bool:
@@ -174,12 +271,42 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and value.startswith("/") and value.isprintable()
 
 
+def _is_seconds(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0.01 <= value <= 7 * 86400  # type: ignore[operator] # it is a number
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+_OPTIONAL = ("events", "ca_bundle", "client_cert", "client_key")
+"""Settings that may be None."""
+_PLACE = (_is_place, "an http(s) URL, or the absolute path of a folder")
+_PEM = (_is_path, "the absolute path of a PEM file")
+_SECONDS = (_is_seconds, "seconds, 0.01 to 604800")
+_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "repository": _PLACE,
+    "events": _PLACE,
+    "ring": (_is_ring, "1 to 50 of a–z 0–9 _ -"),
+    "ca_bundle": _PEM,
+    "client_cert": _PEM,
+    "client_key": _PEM,
+    "connect_timeout": _SECONDS,
+    "read_timeout": _SECONDS,
+    "deadline": _SECONDS,
+    "visitors": (_is_bool, "true or false"),
+    "visitors_deadline": _SECONDS,
+}
+"""Whether a field can be so, and what is allowed, in the order of the fields."""
+
+
 def _toml(value: object) -> str:
     # a JSON string of printable characters is a TOML string
     return json.dumps(value, ensure_ascii=False)
 
 
 def _refused(name: str, value: object, allowed: str) -> IdentityError:
-    text = repr(value)
+    text = without_password(repr(value))
     shown = text if len(text) <= 80 else text[:79] + "…"
     return IdentityError(f"{name} is {shown}; allowed: {allowed}")

@@ -2,11 +2,15 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
+from c2rec.runtime.disk import home_errors
+from c2rec.runtime.errors import HomeError
 from c2rec.runtime.events import KINDS, moment
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import has_wal_bug
+from c2rec.runtime.outbox import QUOTA, Outbox
+from c2rec.runtime.outbox_file import OutboxFile, events_path, has_wal_bug
 from c2rec.runtime.outbox_rows import read_state
 
 
@@ -58,6 +62,8 @@ class Waiting:
     """Failed attempts since the last success."""
     error: str | None
     """What the last failed attempt ended with."""
+    sent_at: float | None
+    """When a batch arrived last, seconds since 1970."""
     sqlite: str
     wal_bug: bool
     """Whether this SQLite may damage a file that is used without the outbox's lock."""
@@ -74,10 +80,33 @@ def count_waiting(outbox: Outbox) -> Waiting:
     Raises:
         HomeError: the outbox can't be read.
     """
-    return outbox.work(lambda db: _count(db, outbox))
+    return outbox.work(lambda db: _count(db, outbox.quota, outbox.aside()))
 
 
-def _count(db: sqlite3.Connection, outbox: Outbox) -> Waiting:
+def peek(home: Path) -> Waiting | None:
+    """Count what waits without writing anything, lock included; None where there is no outbox.
+
+    A connection that only reads runs no checkpoint, so it needs no lock (``outbox_file.py``). Where
+    there is no log, nobody has the file open, and not even a log's empty files are made.
+
+    Raises:
+        HomeError: the file can't be read, or is damaged.
+    """
+    path = events_path(home)
+    if not path.exists():
+        return None
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if in_use else '&immutable=1'}"
+    with home_errors(f"can't read {path}"):
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=2)) as db:
+                db.execute("BEGIN")  # all of one moment
+                return _count(db, QUOTA, OutboxFile(home).aside())
+        except (TypeError, ValueError, KeyError) as error:
+            raise HomeError(f"{path} is damaged: {error}") from error
+
+
+def _count(db: sqlite3.Connection, quota: int, aside: list[Path]) -> Waiting:
     state = read_state(db)
     counters = dict(db.execute("SELECT name, value FROM counters").fetchall())
     rows = db.execute(
@@ -90,14 +119,15 @@ def _count(db: sqlite3.Connection, outbox: Outbox) -> Waiting:
         kinds[kind][names[found]] += number
     first = db.execute("SELECT body FROM events ORDER BY id LIMIT 1").fetchone()
     dead = "SELECT key, count, reason FROM batches WHERE state = 'dead' ORDER BY id"
-    failures, error = db.execute("SELECT failures, error FROM delivery").fetchone()
+    delivery = db.execute("SELECT failures, error, sent_at FROM delivery").fetchone()
+    failures, error, sent_at = delivery
     return Waiting(
         epoch=state.epoch.name,
         reason=state.epoch.reason,
         kinds=kinds,
         oldest=None if first is None else moment(json.loads(first[0])["at"]),
         bytes=state.bytes,
-        quota=outbox.quota,
+        quota=quota,
         dead=tuple(DeadLetter(*row) for row in db.execute(dead)),
         conflicts=tuple(
             Conflict(*row) for row in db.execute("SELECT key, at FROM conflicts ORDER BY rowid")
@@ -107,9 +137,10 @@ def _count(db: sqlite3.Connection, outbox: Outbox) -> Waiting:
         recorded=counters.get("recorded", 0),
         sent=counters.get("sent", 0),
         recovered=counters.get("recovered", 0),
-        set_aside=sum(path.suffix == ".db" for path in outbox.aside()),
+        set_aside=sum(path.suffix == ".db" for path in aside),
         failures=failures,
         error=error,
+        sent_at=sent_at,
         sqlite=sqlite3.sqlite_version,
         wal_bug=has_wal_bug(),
     )

@@ -55,10 +55,19 @@ class Api:
         desk: answers; it is opened and asked in one thread, and closed at the end.
         settings: how the page behaves.
         pictures: of the items.
+        answered: is told each answer that goes to a page.
     """
 
-    def __init__(self, desk: Desk, settings: Settings, pictures: Pictures) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        settings: Settings,
+        pictures: Pictures,
+        *,
+        answered: Callable[[Answer], None] = lambda _: None,
+    ) -> None:
         self._desk, self._settings, self._pictures = desk, settings, pictures
+        self._answered = answered
         self._worker = Worker(QUEUE)
         self.sessions = Sessions(settings.idle_s + settings.warning_s + GRACE_S)
 
@@ -149,6 +158,7 @@ class Api:
 
         def answer() -> dict[str, Any]:
             found = self._desk.recommend(asked, k)
+            self._answered(found)
             shown = tuple(item.item_id for item in found.items)
             if shown != session.shown:  # else in another language
                 session.shown = shown

@@ -2,11 +2,9 @@
 
 import hashlib
 import hmac
-import json
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -15,6 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from c2rec.store_kiosk.logs import Level, Logger
+from c2rec.store_kiosk.meter import Meter
 from c2rec.store_kiosk.problems import Code, problem
 
 COOKIE = "c2rec"
@@ -34,15 +34,6 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
-Log = Callable[[str], None]
-"""Takes a line."""
-
-
-def log_line(line: str) -> None:
-    """Write to standard error, where a service manager collects it."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
 
 @dataclass(frozen=True, slots=True)
 class Door:
@@ -52,6 +43,8 @@ class Door:
     """Values of the Host header, with the port: others come by a name that was bent here."""
     token: str | None
     """None lets everybody in."""
+    open_paths: frozenset[str] = frozenset()
+    """What needs no token besides ``PUBLIC``."""
 
     @property
     def cookie(self) -> str:
@@ -67,7 +60,7 @@ class Door:
         origin = headers.get("origin")
         if scope["method"] not in ("GET", "HEAD") and origin not in (None, f"http://{host}"):
             return "foreign-origin"
-        public = scope["path"].startswith(PUBLIC)
+        public = scope["path"].startswith(PUBLIC) or scope["path"] in self.open_paths
         return None if public or self._has_token(headers) else "no-token"
 
     def is_token(self, text: str) -> bool:
@@ -102,12 +95,14 @@ class Guard:
         app: what answers.
         door: who may come in.
         locked: a page for a browser without the token.
-        log: is told a line of JSON for each request. It names the route, never what was in the
-            path, the query or the body, for these may be a shopper's.
+        log: is told each request. It names the route, never what was in the path, the query or
+            the body, for these may be a shopper's.
+        meter: counts it, in the same terms.
     """
 
-    def __init__(self, app: ASGIApp, door: Door, *, locked: str, log: Log = log_line) -> None:
-        self._app, self._door, self._locked, self._log = app, door, locked, log
+    def __init__(self, app: ASGIApp, door: Door, *, locked: str, log: Logger, meter: Meter) -> None:
+        self._app, self._door, self._locked = app, door, locked
+        self._log, self._meter = log, meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -131,14 +126,18 @@ class Guard:
             place = _place(error)
             if not status:
                 await problem("failed")(scope, receive, send_guarded)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route: str | None = getattr(scope.get("route"), "path", None)
+        seconds = time.perf_counter() - started
+        self._meter.requested(method, route, status, seconds)
         entry: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "method": scope["method"] if scope["method"] in _METHODS else "other",
-            "route": getattr(scope.get("route"), "path", None),
+            "method": method,
+            "route": route,
             "status": status,
-            "ms": round((time.perf_counter() - started) * 1000, 1),
+            "ms": round(seconds * 1000, 1),
         }
-        self._log(json.dumps(entry | ({"error": place} if place else {})))
+        level: Level = "error" if place else "info"
+        self._log.log(level, "request", entry | ({"error": place} if place else {}))
 
     def _refusal(self, scope: Scope) -> Response | None:
         code = self._door.closed_to(scope)

@@ -104,8 +104,10 @@ def status_document(
     state: "State",
     manifest: Mapping[str, Any],
     *,
+    here: int,
     enrolled: Mapping[str, str],
     outcomes: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Make the JSON document of a home: its active release, how old it is, what it takes.
 
@@ -113,8 +115,10 @@ def status_document(
         home: the kiosk's folder.
         state: which releases it has.
         manifest: the active release's manifest.json, parsed; it was checked at the install.
+        here: how many of its customers are here.
         enrolled: ``store``, ``device`` and ``ring``; empty where the kiosk is not enrolled.
         outcomes: of the last sync and the last good one, as the state keeps them.
+        scores: the online scores, the same; None where there are none.
     """
     import sqlite3
 
@@ -133,6 +137,8 @@ def status_document(
         "device": enrolled.get("device"),
         "ring": enrolled.get("ring"),
         "sync": _sync_document(outcomes),
+        "online_scores": _scores_document(scores),
+        "customers_here": here,
         **{name: manifest[name] for name in known},
         "data": {"from": days["from"], "to": days["to"], "age_days": age.days},
         "installed_at": state.active.installed_at,
@@ -153,6 +159,14 @@ def _sync_document(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] 
     }
 
 
+def _scores_document(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    as_of = datetime.fromisoformat(scores["as_of"])
+    age = (datetime.now(UTC) - as_of).total_seconds()
+    return {"seq": scores["seq"], "as_of": scores["as_of"], "age_s": max(0, round(age))}
+
+
 def status_text(document: dict[str, Any]) -> str:
     """Lay a status document out as aligned lines."""
     counts, data = document["counts"], document["data"]
@@ -163,10 +177,11 @@ def status_text(document: dict[str, Any]) -> str:
         "seq": _seq_text(document),
         "kiosk": _kiosk_text(document),
         "last sync": _sync_text(document["sync"]),
+        "online scores": _scores_text(document["online_scores"]),
         "installed": document["installed_at"],
         "data": f"{data['from']} to {data['to']}, {data['age_days']} days old",
         "items": f"{counts['items']:,}",
-        "customers": f"{counts['customers']:,}",
+        "customers": f"{document['customers_here']:,} here, of {counts['customers']:,}",
         "interactions": f"{counts['interactions']:,}",
         "model": f"{document['encoder']} encoder, embedding size {document['embedding_size']}",
         "made": f"{document['created_at']} by {document['producer']}, format {document['format']}",
@@ -180,7 +195,10 @@ def status_text(document: dict[str, Any]) -> str:
 def erased_text(document: Mapping[str, Any], receipt: str) -> str:
     """Say what erasing did, and what is left to do."""
     rewritten, searched = document["rewritten"], document["searched"]
-    found = f"erased from {len(rewritten)} files" if document["found"] else "was not found"
+    events = searched.get("events_made_nameless", 0)
+    places = [f"{len(rewritten)} files"] if rewritten else []
+    places += [f"{events} events"] if events else []
+    found = f"was erased from {' and '.join(places)}" if document["found"] else "was not found"
     lines = [
         f"The customer {found}, and won't come back.",
         (
@@ -223,6 +241,12 @@ def _sync_text(sync: Mapping[str, Any] | None) -> str:
     if sync["ok"]:
         return f"{sync['at']}: {sync['text']}"
     return f"{sync['at']} failed: {sync['text']}; last good one: {sync['last_good'] or 'never'}"
+
+
+def _scores_text(scores: Mapping[str, Any] | None) -> str:
+    if scores is None:
+        return "none"
+    return f"{scores['seq']}, of {scores['as_of']}, {_duration(scores['age_s'])} old"
 
 
 def bench_text(document: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from c2rec.runtime.errors import RequestError
+from c2rec.runtime.errors import ServeError
 
 MOST_CONNECTIONS = 256
 """More are closed as they come."""
@@ -87,13 +87,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Bind a port; 0 for any that is free.
 
     Raises:
-        RequestError: it can't be bound.
+        ServeError: it can't be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=MOST_CONNECTIONS)
     except OSError as error:
-        raise RequestError(
+        raise ServeError(
             f"can't listen on {host} port {port}: {error.strerror}; "
             "allowed: an address of this machine and a free port, as in --port 8766"
         ) from error

@@ -8,7 +8,9 @@ import uvicorn
 
 from c2rec.store_kiosk.api import PAGE, Api, Settings
 from c2rec.store_kiosk.desk import Desk
-from c2rec.store_kiosk.guard import Door, Guard, Log, log_line
+from c2rec.store_kiosk.guard import Door, Guard
+from c2rec.store_kiosk.logs import Logger
+from c2rec.store_kiosk.meter import Meter, metrics_route
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.server import listen, make_server
 
@@ -23,6 +25,8 @@ class Options:
     """Further names of this server, without a port."""
     token: str | None = None
     """None lets everybody in."""
+    metrics_open: bool = False
+    """Whether /metrics needs no token."""
 
 
 def run(
@@ -32,7 +36,8 @@ def run(
     pictures: Path | None,
     ready: Callable[[str], None],
     *,
-    log: Log = log_line,
+    log: Logger,
+    meter: Meter,
     started: Callable[[uvicorn.Server], None] = lambda _: None,
 ) -> None:
     """Serve until a signal comes.
@@ -44,10 +49,11 @@ def run(
         pictures: folder of pictures, or None.
         ready: is told the address once the port is bound.
         log: is told each request.
+        meter: counts requests and answers, and tells them at /metrics.
         started: is given the server, which ends when its ``should_exit`` is set.
 
     Raises:
-        RequestError: the port can't be bound.
+        ServeError: the port can't be bound.
     """
     listener = listen(options.host, options.port)
     with listener:
@@ -57,9 +63,12 @@ def run(
         hosts = {f"{each.lower()}:{port}" for each in names}
         if port == 80:  # which browsers leave out
             hosts |= {each.lower() for each in names}
-        app = Api(desk, settings, Pictures(pictures)).app()
-        door = Door(frozenset(hosts), options.token)
-        server = make_server(Guard(app, door, locked=str(PAGE / "locked.html"), log=log))
+        app = Api(desk, settings, Pictures(pictures), answered=meter.answered).app()
+        app.router.routes.append(metrics_route(meter))
+        opened = frozenset(["/metrics"] if options.metrics_open else [])
+        door = Door(frozenset(hosts), options.token, opened)
+        locked = str(PAGE / "locked.html")
+        server = make_server(Guard(app, door, locked=locked, log=log, meter=meter))
         started(server)
         ready(f"http://{name}:{port}/")
         server.run([listener])

@@ -6,7 +6,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from c2rec.runtime.errors import RequestError
+from c2rec.runtime.errors import ServeError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
@@ -18,7 +18,7 @@ def find_token(path: Path | None) -> str:
         path: the file, written if it isn't there; None for a token that nobody keeps.
 
     Raises:
-        RequestError: the file can't be used.
+        ServeError: the file can't be used.
     """
     if path is None:
         return secrets.token_urlsafe(24)
@@ -30,7 +30,7 @@ def find_token(path: Path | None) -> str:
     except FileExistsError:
         return _read(path)
     except OSError as error:
-        raise RequestError(f"{path}: can't be written: {error.strerror}") from error
+        raise ServeError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def _read(path: Path) -> str:
@@ -38,13 +38,13 @@ def _read(path: Path) -> str:
         mode = path.stat().st_mode
         text = path.read_text("ascii").strip()
     except OSError as error:
-        raise RequestError(f"{path}: can't be read: {error.strerror}") from error
+        raise ServeError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError:
         text = ""
     if mode & (stat.S_IRGRP | stat.S_IROTH):
-        raise RequestError(f"{path}: others may read the token; run: chmod 600 {path}")
+        raise ServeError(f"{path}: others may read the token; run: chmod 600 {path}")
     if not _TOKEN.fullmatch(text):
-        raise RequestError(
+        raise ServeError(
             f"{path}: holds no token; allowed: one line of 16 to 200 letters, digits, . _ ~ and -. "
             "Remove the file to have one made"
         )

@@ -17,6 +17,8 @@ import uvicorn
 from c2rec.runtime.install import install
 from c2rec.store_kiosk.api import Settings
 from c2rec.store_kiosk.desk import Desk
+from c2rec.store_kiosk.logs import Logger
+from c2rec.store_kiosk.meter import Meter
 from c2rec.store_kiosk.service import Options, run
 from tests.release import Release, make_release, reseal
 
@@ -135,12 +137,14 @@ def serve_page(
     shelf: Path | None = None,
     pictures: Path | None = None,
     cards: str | None = None,
+    metrics_open: bool = False,
 ) -> Iterator[Served]:
     """Serve a home's page in a thread, on loopback, until the end of the block."""
     servers: list[uvicorn.Server] = []
     addresses: list[str] = []
     listening = threading.Event()
     log: list[str] = []
+    logger = Logger("json", log.append)
 
     def ready(address: str) -> None:
         addresses.append(address)
@@ -151,10 +155,19 @@ def serve_page(
             home,
             shelf=shelf,
             cards=None if cards is None else re.compile(cards),
-            report=lambda text: log.append(text),
+            report=logger.warn,
         )
-        options = Options("127.0.0.1", port, (), token)
-        run(desk, settings, options, pictures, ready, log=log.append, started=servers.append)
+        options = Options("127.0.0.1", port, (), token, metrics_open)
+        run(
+            desk,
+            settings,
+            options,
+            pictures,
+            ready,
+            log=logger,
+            meter=Meter(home),
+            started=servers.append,
+        )
 
     thread = threading.Thread(target=work)
     thread.start()

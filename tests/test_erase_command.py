@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from c2rec.runtime.events import Event, EventItem
+from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.sync import sync
 from c2rec.store_kiosk.cli import main
-from tests.enrolled import Kiosk, make_kiosk
+from tests.enrolled import AS_OF, Kiosk, enrol, make_kiosk
+from tests.repositories import make_head
 
 CUSTOMER = "c000003"
 
@@ -31,8 +35,21 @@ def test_the_text_says_what_was_done_and_where_the_receipt_is(kiosk: Kiosk, tmp_
     assert "erased from 3 files" in result.stdout
     assert str(receipt) in result.stdout
     assert CUSTOMER not in result.stdout
+    assert "and 2 events" in result.stdout
     again = run(kiosk, "erase", CUSTOMER, "--receipt", str(tmp_path / "again.json"))
     assert "was not found" in again.stdout
+
+
+def test_who_is_in_events_alone_is_erased_from_no_files(tmp_path: Path) -> None:
+    kiosk = enrol(make_head(tmp_path / "head"), tmp_path / "home")
+    sync(kiosk.home)
+    outbox = Outbox(kiosk.home, kiosk.identity)
+    who = kiosk.pseudonym("never seen").hex()
+    outbox.record(Event(kind="tapped", items=(EventItem(item="i000001"),), customer=who))
+    outbox.close()
+    result = run(kiosk, "erase", "never seen", "--receipt", str(tmp_path / "receipt.json"))
+    assert result.exit_code == 0, result.stderr
+    assert "The customer was erased from 1 events, and won't come back." in result.stdout
 
 
 def test_the_json_is_the_receipt(kiosk: Kiosk, tmp_path: Path) -> None:
@@ -46,8 +63,8 @@ def test_the_json_is_the_receipt(kiosk: Kiosk, tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["erase", CUSTOMER], 2, "Missing option '--receipt'"),
-        (["erase", "", "--receipt", "r.json"], 1, "customer is ''"),
-        (["erase", CUSTOMER, "--receipt", "{home}/r.json"], 1, "outside the home"),
+        (["erase", "", "--receipt", "r.json"], 2, "customer is ''"),
+        (["erase", CUSTOMER, "--receipt", "{home}/r.json"], 2, "outside the home"),
     ],
 )
 def test_what_can_not_be_done_is_told(
@@ -67,6 +84,17 @@ def test_an_answer_tells_the_age_of_online_scores_and_what_became_of_them(kiosk:
     without = json.loads(run(kiosk, "recommend", "c000012", "--json").stdout)
     assert (without["path"], without["online_as_of"]) == ("offline", None)
     assert "Online scores" not in run(kiosk, "recommend", "c000012").stdout
+
+
+def test_status_tells_of_online_scores_and_who_is_here(kiosk: Kiosk, tmp_path: Path) -> None:
+    run(kiosk, "erase", CUSTOMER, "--receipt", str(tmp_path / "receipt.json"))
+    document = json.loads(run(kiosk, "status", "--json").stdout)
+    assert document["customers_here"] == 29
+    assert document["counts"]["customers"] == 30
+    scores = document["online_scores"]
+    assert (scores["seq"], scores["as_of"]) == (1, f"{AS_OF:%Y-%m-%dT%H:%M:%SZ}")
+    assert 3600 <= scores["age_s"] < 4200
+    assert re.search(r"^online scores +1, of .*Z, 6\d min old$", run(kiosk, "status").stdout, re.M)
 
 
 def test_answering_loads_no_cryptography_and_no_sqlite_utils(kiosk: Kiosk) -> None:

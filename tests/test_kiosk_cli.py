@@ -128,7 +128,10 @@ def test_json_keeps_every_character(home: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["-k", "0"], ["-k", "1001"]])
 def test_k_out_of_range_is_an_error(home: Path, arguments: list[str]) -> None:
-    assert "allowed: 1 to 1000" in fail(home, "recommend", *arguments)
+    result = kiosk(home, "recommend", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert "allowed: 1 to 1000" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,7 @@ def test_the_json_status_is_one_document_of_schema_1(home: Path) -> None:
     named = files_with(home.parent / "bundle") - {"lock", "state.json", "whole.json"}
     assert document["files"] == {name: (home / name).stat().st_size for name in named}
     assert document["installed_at"].endswith("Z")
+    assert (document["customers_here"], document["online_scores"]) == (30, None)
 
 
 def test_status_text_has_a_fact_per_line(home: Path) -> None:
@@ -175,6 +179,8 @@ def test_status_text_has_a_fact_per_line(home: Path) -> None:
     facts = dict(line.split("  ", 1) for line in lines)
     assert facts["release"].strip() == NAME
     assert len({len(line) - len(line.split("  ", 1)[1].lstrip()) for line in lines}) == 1
+    assert facts["customers"].strip() == "30 here, of 30"
+    assert facts["online scores"].strip() == "none"
 
 
 @pytest.mark.parametrize("command", ["status", "recommend"])

@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from c2rec.runtime.errors import DataError, NotInstalledError, RequestError
+from c2rec.runtime.errors import DataError, NotInstalledError, ServeError
 from c2rec.runtime.install import install
 from c2rec.runtime.state import copy_path, state_path
 from c2rec.store_kiosk.desk import Asked, Desk
@@ -129,7 +129,7 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "token"
     path.touch(0o600)
     path.write_bytes(content)
-    with pytest.raises(RequestError, match="holds no token; allowed: one line of 16 to 200"):
+    with pytest.raises(ServeError, match="holds no token; allowed: one line of 16 to 200"):
         find_token(path)
 
 
@@ -137,9 +137,9 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
     find_token(path)
     path.chmod(0o640)
-    with pytest.raises(RequestError, match=f"run: chmod 600 {path}"):
+    with pytest.raises(ServeError, match=f"run: chmod 600 {path}"):
         find_token(path)
-    with pytest.raises(RequestError, match="can't be written: No such file"):
+    with pytest.raises(ServeError, match="can't be written: No such file"):
         find_token(tmp_path / "no" / "folder")
 
 

@@ -101,6 +101,45 @@ def test_publish_answers_a_person_and_a_program(head: Head) -> None:
     assert (again["seq"], again["blobs_written"]) == (3, 0)
 
 
+@pytest.mark.parametrize(
+    ("option", "code", "message"),
+    [
+        (["--waves", "tomorrow"], 2, "a wave is 'tomorrow'; allowed: a time in UTC"),
+        (["--ring", "../x"], 2, "a ring can't be named '../x'"),
+        (["--floor", 9], 1, "ring stable's floor would be 9, above the release 2"),
+        (["--seq", 1], 1, "--seq 1; the repository is at 1"),
+    ],
+)
+def test_what_is_quick_to_check_is_told_before_the_bundle_is_read(
+    head: Head, option: list[object], code: int, message: str
+) -> None:
+    (head.folder / "no bundle").mkdir()
+    asked = ["publish", head.folder / "no bundle", head.repo, "--keys", head.keys.folder]
+    done = run(*asked, *option)
+    assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
+    assert "manifest" not in done.stderr
+    assert "manifest" in run(*asked).stderr  # which is why nothing else would be published
+
+
+def test_keys_of_another_head_office_are_told_before_the_bundle_is_read(
+    head: Head, tmp_path: Path
+) -> None:
+    (tmp_path / "no bundle").mkdir()
+    other = tmp_path / "other keys"
+    run("keys", "init", other)
+    done = run("publish", tmp_path / "no bundle", head.repo, "--keys", other)
+    assert done.exit_code == 1
+    assert "manifest" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+def test_where_kiosks_read_is_not_where_head_office_writes(head: Head) -> None:
+    done = run("publish", head.folder, "http://host/c2rec", "--keys", head.keys.folder)
+    assert done.exit_code == 1
+    assert "REPO is 'http://host/c2rec', where kiosks may read a repository" in done.stderr
+    assert "allowed: the folder that the web server serves, or a bucket" in done.stderr
+
+
 def test_a_kiosk_s_kit_is_made(head: Head) -> None:
     out = head.folder / "kit"
     done = run(

@@ -103,7 +103,7 @@ def test_no_token_has_to_be_said(home: Path) -> None:
         (["--no-token", "--allow-host", "kiosk"], "goes with this machine's own address alone"),
         (["--warning", "19"], "19 is not in the range 20<=x<=600"),
         (["--currency", "euro"], "is no code such as EUR"),
-        (["--cards", "("], "--cards is no regular expression"),
+        (["--cards", "("], "'(' is no regular expression"),
         (["--host", "203.0.113.1"], "can't listen on 203.0.113.1 port 0"),
         (["--language", "fr"], "'fr' is not one of 'en', 'de', 'ko'"),
     ],
@@ -112,6 +112,24 @@ def test_what_can_t_be_served_is_one_clear_error(
     home: Path, options: list[str], message: str
 ) -> None:
     assert message in refused(home, *options)
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    nowhere = ["--host", "203.0.113.1"]  # so that it ends in any case
+    assert f"{tmp_path / 'home'} is no folder" in refused(tmp_path / "home", *nowhere)
+
+
+def test_a_port_that_is_taken_is_a_failure_and_no_wrong_usage(home: Path) -> None:
+    with serving(home) as (_, port, _):
+        done = subprocess.run(
+            [*COMMAND, "--home", str(home), "serve", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert f"can't listen on 127.0.0.1 port {port}" in done.stderr
 
 
 def test_without_its_extra_the_command_names_it(home: Path) -> None:

@@ -11,8 +11,9 @@ from c2rec.runtime.settings import (
     Settings,
     changed,
     find_settings,
-    parse_settings,
+    parse_document,
     read_settings,
+    settings_in,
     settings_path,
 )
 
@@ -30,7 +31,7 @@ def test_what_is_written_is_read(
     settings = Settings(
         repository=repository, ring=ring, deadline=deadline, visitors=visitors, ca_bundle=bundle
     )
-    assert parse_settings(settings.to_toml()) == settings
+    assert Settings(**settings_in(parse_document(settings.to_toml()))) == settings
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_a_kit_that_cannot_be_used_changes_nothing(
 def test_a_setting_that_cannot_be_is_refused(place: Place, tmp_path: Path) -> None:
     kit = make_kit(place.head, tmp_path / "kit")
     done = run(place, "enrol", kit, "--repository", "ftp://host")
-    assert done.exit_code == 1
-    assert "repository is 'ftp://host'; allowed" in done.stderr
+    assert done.exit_code == 2
+    assert "--repository is 'ftp://host'; allowed" in done.stderr
 
 
 def test_in_another_store_its_customers_are_taken(place: Place, tmp_path: Path) -> None:
@@ -113,6 +113,40 @@ def test_a_kit_that_is_spoiled_is_named(place: Place) -> None:
     assert done.exit_code == 1
     assert "kit/identity.json: not valid JSON" in done.stderr
     assert "c2rec-export keys kiosk" in done.stderr
+
+
+def test_a_kit_of_two_head_offices_is_refused(place: Place, tmp_path: Path) -> None:
+    kit = make_kit(place.head, tmp_path / "kit")
+    other = make_kit(make_place(tmp_path / "other").head, tmp_path / "other kit")
+    before = settings_path(place.home).read_bytes()
+    (kit / "root.json").write_bytes((other / "root.json").read_bytes())
+    done = run(place, "enrol", kit, "--repository", place.head.repo)
+    assert done.exit_code == 1
+    assert f"{kit}: root.json is not the one that was made with identity.json" in done.stderr
+    assert settings_path(place.home).read_bytes() == before
+
+
+def test_a_kit_that_does_not_say_which_root_it_had_is_believed(
+    place: Place, tmp_path: Path
+) -> None:
+    kit = make_kit(place.head, tmp_path / "kit")
+    text = json.loads((kit / "identity.json").read_text())
+    del text["root_sha256"]
+    (kit / "identity.json").write_text(json.dumps(text))
+    assert run(place, "enrol", kit, "--repository", place.head.repo).exit_code == 0
+
+
+def test_enrolling_leaves_the_options_of_commands_as_they_are(place: Place, tmp_path: Path) -> None:
+    tables = "# ours\n[serve]\nport = 9000 # the browser knows it\n\n[recommend]\nk = 5\n"
+    path = settings_path(place.home)
+    path.write_text(path.read_text() + "deadline = 9.0\n\n" + tables)
+    kit = make_kit(place.head, tmp_path / "kit")
+    done = run(place, "enrol", kit, "--repository", place.head.repo, "--ring", "pilot")
+    assert done.exit_code == 0, done.stderr
+    text = path.read_text()
+    assert text.endswith(tables.removeprefix("# ours\n"))
+    assert 'ring = "pilot"' in text
+    assert "deadline" not in text
 
 
 def test_another_head_office_is_believed_once_it_is_enrolled_with(

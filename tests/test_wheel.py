@@ -87,6 +87,9 @@ def test_a_base_install_serves_a_recommendation(kiosk: Path, tmp_path: Path) -> 
         assert answer.returncode == 0, answer.stderr
         assert json.loads(answer.stdout)["tier"] == tier
     assert run(kiosk / "c2rec-kiosk", "status", home=home).returncode == 0
+    told = run(kiosk / "c2rec-kiosk", "metrics", home=home)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "c2rec_release_items 40.0" in told.stdout
 
 
 def test_a_base_install_measures_itself(kiosk: Path) -> None:

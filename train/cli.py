@@ -9,6 +9,7 @@ import signal
 import click
 
 from c2rec.train.commands.compare import compare
+from c2rec.train.commands.completion import completion_of
 from c2rec.train.commands.data import import_hm, simulate, validate
 from c2rec.train.commands.evaluate import evaluate
 from c2rec.train.commands.fit import fit
@@ -24,6 +25,7 @@ def cli() -> None:
 
 for command in (simulate, import_hm, validate, fit, evaluate, compare, tune):
     cli.add_command(command)
+cli.add_command(completion_of("c2rec-train"))
 
 
 def main() -> None:

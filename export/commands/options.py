@@ -1,7 +1,8 @@
 """What the commands about repositories share: where it is, the keys, and their passphrase."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +61,15 @@ def find_passphrase(file: Path | None) -> bytes | None:
     if not found:
         raise PublishError(f"{where} is empty; allowed: a passphrase of at least one character")
     return found
+
+
+@contextmanager
+def option_errors() -> Iterator[None]:
+    """Turn errors about an option's value into click's, which exit with 2."""
+    try:
+        yield
+    except PublishError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def open_keys(folder: Path, passphrase_file: Path | None) -> Keys:

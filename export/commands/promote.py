@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from c2rec.export.commands.options import REPO, keys_options, open_keys
+from c2rec.export.commands.options import REPO, keys_options, open_keys, option_errors
 from c2rec.train.commands.options import JSON
 
 
@@ -35,15 +35,18 @@ def promote(
 ) -> None:
     """Let a ring take a release that is published already, a newer or an older one."""
     from c2rec.export.publish import promote_release
-    from c2rec.export.rings import parse_waves
+    from c2rec.export.rings import parse_waves, ring_target
     from c2rec.export.signed import open_repository
 
+    with option_errors():
+        ring_target(ring)
+        parsed = parse_waves(waves)
     with open_repository(repo, open_keys(keys_folder, passphrase_file)) as repository:
         moved = promote_release(
             repository,
             seq,
             ring,
-            waves=parse_waves(waves),
+            waves=parsed,
             floor=floor,
             forget_floor=forget_floor,
         )

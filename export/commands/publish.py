@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from c2rec.export.commands.options import REPO, keys_options, open_keys
+from c2rec.export.commands.options import REPO, keys_options, open_keys, option_errors
 from c2rec.train.commands.options import FOLDER, JSON
 
 
@@ -51,14 +51,17 @@ def publish(
     """
     from c2rec.export.publish import OLDEST_RUNTIME
     from c2rec.export.publish import publish as publish_bundle
-    from c2rec.export.rings import parse_waves
+    from c2rec.export.rings import parse_waves, ring_target
 
+    with option_errors():
+        ring_target(ring)
+        parsed = parse_waves(waves)
     done = publish_bundle(
         folder,
         repo,
         open_keys(keys_folder, passphrase_file),
         ring=ring,
-        waves=parse_waves(waves),
+        waves=parsed,
         floor=floor,
         min_runtime=min_runtime or OLDEST_RUNTIME,
         seq=seq,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from c2rec.runtime.errors import IdentityError
+from c2rec.store_kiosk.commands.options import WrongUsageError
 from c2rec.store_kiosk.render import plain
 
 _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
@@ -42,21 +44,25 @@ def enrol(
 ) -> None:
     """Take the identity in the folder KIT, which head office made for this kiosk.
 
-    The options go to kiosk.toml in the home; its other settings become the default ones. What is
-    installed serves on; `sync` takes what is new. Destroy KIT afterwards: it holds keys.
+    The options go to kiosk.toml in the home; its other settings become the default ones, options of
+    commands stay. What is installed serves on; `sync` takes what is new. Destroy KIT afterwards: it
+    holds keys.
     """
     from c2rec.runtime.enrol import enrol as enrol_kiosk
     from c2rec.runtime.settings import Settings
 
-    settings = Settings(
-        repository=_place(repository),
-        events=None if events is None else _place(events),
-        ring=ring,
-        ca_bundle=ca_bundle,
-        client_cert=client_cert,
-        client_key=client_key,
-        visitors=visitors,
-    )
+    try:
+        settings = Settings(
+            repository=_place(repository),
+            events=None if events is None else _place(events),
+            ring=ring,
+            ca_bundle=ca_bundle,
+            client_cert=client_cert,
+            client_key=client_key,
+            visitors=visitors,
+        )
+    except IdentityError as error:  # every field of it is an option here
+        raise WrongUsageError(plain(f"--{error}")) from error
     identity = enrol_kiosk(home, kit, settings)
     click.echo(
         plain(

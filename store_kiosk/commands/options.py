@@ -2,11 +2,21 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import click
 
+from c2rec.runtime.errors import C2RecError
+from c2rec.store_kiosk.logs import LogFormat, Logger
 from c2rec.store_kiosk.render import plain
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class WrongUsageError(click.ClickException):
+    """A command can't be run as it was asked to; exits with 2, as click's own do."""
+
+    exit_code = 2
 
 
 class NonEmptyPath(click.Path):
@@ -31,6 +41,50 @@ class Seconds(click.FloatRange):
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+LOG = "c2rec.log"
+"""Where a command's context has its log."""
+PENDING = "c2rec.pending"
+"""Where it has what is to be told once there is a log: warnings, and an error to end with."""
+
+
+def for_whom() -> LogFormat:
+    """Text where a person looks on, JSON elsewhere."""
+    return "text" if sys.stderr is not None and sys.stderr.isatty() else "json"
+
+
+def log_format(
+    default: LogFormat | Callable[[], LogFormat], shown: str | bool = True
+) -> Callable[[_Command], _Command]:
+    """Add ``--log-format``; the command is given a ``Logger`` as ``log``.
+
+    Args:
+        default: the format, or what decides on it.
+        shown: what the help says of a default that is decided on.
+    """
+
+    def remember(ctx: click.Context, _: click.Parameter, value: LogFormat) -> Logger:
+        log = ctx.meta[LOG] = Logger(value)
+        for each in ctx.meta.pop(PENDING, ()):
+            if isinstance(each, C2RecError):
+                raise each
+            if log.form == "json":
+                log.warn(each)
+            else:
+                click.echo(plain(f"Warning: {each}"), err=True)
+        return log
+
+    return click.option(
+        "--log-format",
+        "log",
+        type=click.Choice(get_args(LogFormat)),
+        default=default,
+        show_default=shown,
+        envvar="C2REC_LOG_FORMAT",
+        callback=remember,
+        help="How standard error tells what happens: as text, or a line of JSON for each event.",
+    )
 
 
 def echo_json(document: dict[str, Any]) -> None:

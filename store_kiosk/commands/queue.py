@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from c2rec.store_kiosk.commands.options import JSON, Seconds, echo_json, progress_line
+from c2rec.store_kiosk.commands.options import JSON, Seconds, echo_json, log_format, progress_line
 from c2rec.store_kiosk.commands.record import enrolled
+from c2rec.store_kiosk.logs import Logger
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds after which --send begins no further batch.",
 )
+@log_format("text")
 @JSON
 @click.pass_obj
-def queue(home: Path, *, send: bool, retry_dead: bool, deadline: float, as_json: bool) -> None:
+def queue(
+    home: Path, *, send: bool, retry_dead: bool, deadline: float, log: Logger, as_json: bool
+) -> None:
     """Tell which events wait here for head office, and what became of those that don't.
 
     Exits 1 where --send didn't get all of it there.
@@ -44,9 +48,11 @@ def queue(home: Path, *, send: bool, retry_dead: bool, deadline: float, as_json:
         waiting = count_waiting(outbox)
     finally:
         outbox.close()
+    if sent is not None and log.form == "json":
+        _log(log, sent, waiting)
     if as_json:
         echo_json(_document(waiting, sent, retried))
-    else:
+    elif sent is None or log.form == "text":
         lines = [*_sent_lines(sent), *_lines(waiting)]
         if retried:
             lines.insert(0, f"{retried} dead letters wait to be sent again.")
@@ -67,6 +73,20 @@ def _send(outbox: "Outbox", deadline: float) -> "Sent":
     finally:
         progress("")
         inbox.close()
+
+
+def _log(log: Logger, sent: "Sent", waiting: "Waiting") -> None:
+    fields = {
+        "events": sent.events,
+        "batches": sent.batches,
+        "refused": len(sent.refused),
+        "conflicts": len(sent.conflicts),
+        "waiting": waiting.events,
+    }
+    if sent.error is None:
+        log.log("info", "send", fields)
+    else:
+        log.log("error", "send", fields | {"message": sent.error})
 
 
 def _document(waiting: "Waiting", sent: "Sent | None", retried: int) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from c2rec.runtime.errors import IdentityError
+from c2rec.runtime.errors import EventError, IdentityError
 from c2rec.runtime.events import KINDS
 from c2rec.runtime.records import CHANNELS, TIERS
-from c2rec.store_kiosk.commands.options import JSON, echo_json
+from c2rec.store_kiosk.commands.options import JSON, WrongUsageError, echo_json
+from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
     from c2rec.runtime.events import Kind
@@ -80,25 +81,28 @@ def record(
     unsaid = (1,) if kind == "bought" else ()
     quantities = _each("--quantity", quantity or unsaid, len(items))
     prices = _each("--price", price, len(items))
-    event = Event(
-        kind=kind,
-        items=tuple(
-            EventItem(
-                item=item,
-                position=None if kind == "bought" else position,
-                quantity=quantities[position - 1],
-                price=prices[position - 1],
-            )
-            for position, item in enumerate(items, start=1)
-        ),
-        channel=channel,
-        customer=None if customer is None else pseudonym(identity.customer_key, customer).hex(),
-        session=session,
-        release=release,
-        tier=tier,
-        path=answered,
-        arm=arm,
-    )
+    try:
+        event = Event(
+            kind=kind,
+            items=tuple(
+                EventItem(
+                    item=item,
+                    position=None if kind == "bought" else position,
+                    quantity=quantities[position - 1],
+                    price=prices[position - 1],
+                )
+                for position, item in enumerate(items, start=1)
+            ),
+            channel=channel,
+            customer=None if customer is None else pseudonym(identity.customer_key, customer).hex(),
+            session=session,
+            release=release,
+            tier=tier,
+            path=answered,
+            arm=arm,
+        )
+    except EventError as error:  # every field of it is an option or an argument
+        raise WrongUsageError(plain(str(error))) from error
     outbox = Outbox(home, identity)
     try:
         event_id = outbox.record(event)

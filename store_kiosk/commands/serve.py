@@ -2,18 +2,46 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from c2rec.runtime.errors import MissingExtraError, RequestError
+from c2rec.runtime.errors import HomeError, MissingExtraError
 from c2rec.runtime.records import LANGUAGES
-from c2rec.store_kiosk.render import plain
+from c2rec.store_kiosk.commands.options import for_whom, log_format
+from c2rec.store_kiosk.logs import Logger
 
 if TYPE_CHECKING:
     from c2rec.runtime.records import Language
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Pattern(click.ParamType[re.Pattern[str]]):
+    """A regular expression."""
+
+    name = "regex"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> re.Pattern[str]:
+        """Compile it."""
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r} is no regular expression: {error}", param, ctx)
+
+
+class _Currency(click.ParamType[str]):
+    """A code of ISO 4217."""
+
+    name = "code"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no code."""
+        if not re.fullmatch("[A-Z]{3}", value):
+            self.fail(f"{value!r} is no code such as EUR", param, ctx)
+        return str(value)
 
 
 @click.command()
@@ -50,6 +78,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )
 @click.option(
     "--cards",
+    type=_Pattern(),
     metavar="REGEX",
     help="What the code of a customer's card looks like, as in 'C[0-9]{7}'. Default: any code "
     "of a customer that the release knows.",
@@ -62,7 +91,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     help="Language that a shopper finds.",
 )
 @click.option(
-    "--currency", default="EUR", show_default=True, help="Currency of prices, three letters."
+    "--currency",
+    type=_Currency(),
+    default="EUR",
+    show_default=True,
+    help="Currency of prices, three letters.",
 )
 @click.option(
     "--idle",
@@ -78,6 +111,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     show_default=True,
     help="Seconds from the warning to the end of the session.",
 )
+@click.option("--metrics-open", is_flag=True, help="Tell /metrics to who has no token, too.")
+@log_format(for_whom, "text on a terminal, json elsewhere")
 @click.pass_obj
 def serve(
     home: Path,
@@ -89,58 +124,54 @@ def serve(
     no_token: bool,
     shelf: Path | None,
     pictures: Path | None,
-    cards: str | None,
+    cards: re.Pattern[str] | None,
     language: "Language",
     currency: str,
     idle: int,
     warning: int,
+    metrics_open: bool,
+    log: Logger,
 ) -> None:
     """Serve the page on which a shopper scans a card or a product and is recommended items.
 
     Open the address that it prints in the kiosk's browser. It answers from the active release,
     needs no network, and follows a new release by itself. Each request is logged to standard
-    error, without anything of the shopper.
+    error, and counted at /metrics, without anything of the shopper.
     """
+    if home.exists() and not home.is_dir():
+        raise HomeError(f"{home} is no folder; allowed: the kiosk's home, or where it is to be")
     if no_token and (token_file or host not in LOOPBACK or allow_host):
         raise click.UsageError(
             "--no-token lets every program in, so it goes with this machine's own address alone, "
             "and without --token-file"
         )
-    pattern = _pattern(cards)
-    if not re.fullmatch("[A-Z]{3}", currency):
-        raise click.BadParameter("is no code such as EUR", param_hint="--currency")
     try:
         from c2rec.store_kiosk.service import Options, run
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"serve needs the package {error.name}; install it: pip install 'c2rec[page]'"
         ) from error
+    from importlib.metadata import version
+
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.desk import Desk
+    from c2rec.store_kiosk.meter import Meter
     from c2rec.store_kiosk.shelf import read_shelf
     from c2rec.store_kiosk.tokens import find_token
 
     token = None if no_token else find_token(token_file)
 
-    def report(text: str) -> None:
-        click.echo(plain(f"Warning: {text}"), err=True)
-
     if shelf is not None:
         read_shelf(shelf)  # what can't be read now would show what is sold out
-    desk = Desk(home, shelf=shelf, cards=pattern, report=report)
-    options = Options(host, port, allow_host, token)
+    desk = Desk(home, shelf=shelf, cards=cards, report=log.warn)
+    options = Options(host, port, allow_host, token, metrics_open)
 
     def ready(address: str) -> None:
         secret = f"?token={token}" if token is not None and token_file is None else ""
         click.echo(f"Serving {address}{secret}")
+        log.log("info", "started", {"address": address, "version": version("c2rec")})
         if token_file is not None:
             click.echo(f"Add ?token= and what {token_file} holds. Ctrl-C ends it.")
 
-    run(desk, Settings(language, currency, idle, warning), options, pictures, ready)
-
-
-def _pattern(cards: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if cards is None else re.compile(cards)
-    except re.error as error:
-        raise RequestError(f"--cards is no regular expression: {error}") from error
+    page = Settings(language, currency, idle, warning)
+    run(desk, page, options, pictures, ready, log=log, meter=Meter(home))

@@ -23,15 +23,24 @@ def status(home: Path, as_json: bool) -> None:
     state = read_state(home)
     cache = Cache(generation_path(home, state.active.name))
     manifest = cache.manifest_document()
+    here = cache.count_customers()
     cache.close()
     identity, settings = find_identity(home), find_settings(home)
     enrolled = {"store": identity.store, "device": identity.device} if identity else {}
     enrolled |= {"ring": settings.ring} if settings else {}
-    rows = read_tables(home, ("outcomes",)).get("outcomes", [])
-    outcomes = {row["what"]: row for row in rows}
+    tables = read_tables(home, ("outcomes", "scores"))
+    outcomes = {row["what"]: row for row in tables.get("outcomes", [])}
     with home_errors(f"can't read the home folder {home}"):
         try:
-            document = status_document(home, state, manifest, enrolled=enrolled, outcomes=outcomes)
+            document = status_document(
+                home,
+                state,
+                manifest,
+                here=here,
+                enrolled=enrolled,
+                outcomes=outcomes,
+                scores=next(iter(tables.get("scores", [])), None),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise HomeError(
                 f"the cache of release {state.active.release} is damaged: its manifest lacks "
