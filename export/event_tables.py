@@ -96,7 +96,7 @@ def write_tables(
     impressions = rows.sort("timestamp", "event_id", maintain_order=True)
     for name, table in (
         ("anonymous", anonymous),
-        ("impressions", impressions.drop("arrived", "sender", "impossible", "mended")),
+        ("impressions", impressions.drop("arrived", "sender", "mended")),
         ("held", doubtful.drop("arrived", "sender", "impossible", "mended", "position")),
         ("transactions", transactions),
     ):

@@ -12,6 +12,7 @@ from c2rec.train.commands.compare import compare
 from c2rec.train.commands.completion import completion_of
 from c2rec.train.commands.data import import_hm, simulate, validate
 from c2rec.train.commands.evaluate import evaluate
+from c2rec.train.commands.experiment import experiment, simulate_experiment
 from c2rec.train.commands.fit import fit
 from c2rec.train.commands.options import errors_to_exit
 from c2rec.train.commands.tune import tune
@@ -23,7 +24,17 @@ def cli() -> None:
     """Train C2Rec on purchases from a store and a web shop."""
 
 
-for command in (simulate, import_hm, validate, fit, evaluate, compare, tune):
+for command in (
+    simulate,
+    import_hm,
+    validate,
+    fit,
+    evaluate,
+    compare,
+    tune,
+    experiment,
+    simulate_experiment,
+):
     cli.add_command(command)
 cli.add_command(completion_of("c2rec-train"))
 
