@@ -87,6 +87,45 @@ def run(case: Case, count: int, seed: int) -> list[Outcome]:
     return outcomes
 
 
+def looked_at_daily(count: int, seed: int, *, slow: float) -> tuple[list[bool], list[bool]]:
+    """A/A tests that somebody runs the command on every day, while some kiosks send seldom.
+
+    Late events put customers among the first, so that others decide than did the day before.
+
+    Args:
+        count: how many experiments.
+        seed: of chance.
+        slow: share of the kiosks that send once in 1 to 14 days; the others do daily.
+
+    Returns:
+        For each, whether an effect was told on the first day that anything was, and on any day
+        of the next 30.
+    """
+    rng = np.random.default_rng(seed)
+    plan, kiosks, days = Plan(effect=0.3), 100, 60
+    at_first, ever = [], []
+    for _ in range(count):
+        per_arm = []
+        every = np.where(rng.random(kiosks) < slow, rng.integers(1, 15, kiosks), 1)  # (kiosks,)
+        began = rng.integers(0, every)
+        for _ in range(2):
+            first = np.sort(rng.random(days * 60) * days)
+            per_arm.append(
+                (first, rng.integers(0, kiosks, len(first)), rng.random(len(first)) < 0.1)
+            )
+        told: list[bool] = []
+        for day in range(2, days):
+            until = day - (day + began) % every  # (kiosks,), when each has sent
+            hits = [hit[first + 1 <= until[kiosk]] for first, kiosk, hit in per_arm]
+            stop, _, _ = settle(hits, (1.0, 1.0), plan)
+            if stop is not None:
+                p, _ = _tests(hits, np.array([stop]), (1.0, 1.0))
+                told.append(bool(p[0, 0] <= plan.alpha))
+        at_first.append(told[0])
+        ever.append(any(told[:30]))
+    return at_first, ever
+
+
 def _tests(
     hits: Sequence[Hits], looks: Ints, ratios: Sequence[float]
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -143,6 +182,11 @@ def main() -> None:
         ]
         size = int(np.median([each.customers for each in found]))
         print(f"| {case.name} | {size:,} | {' | '.join(cells)} |", flush=True)
+    print("\n| kiosks that send seldom | an effect told at first | on any of 30 days |")
+    print("| --- | --- | --- |")
+    for slow in (0.0, 0.1, 0.5):
+        at_first, ever = looked_at_daily(options.count // 5, options.seed, slow=slow)
+        print(f"| {slow:.0%} | {_share(at_first)} | {_share(ever)} |", flush=True)
 
 
 def _share(values: Sequence[bool]) -> str:

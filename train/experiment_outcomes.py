@@ -18,6 +18,8 @@ from c2rec.train.experiment_events import PURCHASES, Events
 from c2rec.train.experiment_metrics import METRICS, Windows
 
 _STORE, _WEB = CHANNELS
+_MANY = 100
+"""Customers of whom some bought something, if they are the customers of the dataset."""
 _RETURN = timedelta(days=1)
 """How long after they were first shown something a customer comes back at the earliest."""
 
@@ -85,12 +87,12 @@ def outcomes(
     with_purchases = None
     if dataset is not None:
         with_purchases = firsts.join(dataset, on="customer_id", how="semi").height
-        if with_purchases == 0:
+        if with_purchases == 0 and firsts.height >= _MANY:
             raise DataError(
-                f"none of the {firsts.height} customers of the experiment, such as "
-                f"{firsts['customer_id'][0]}, has a purchase in the dataset of --data; its "
-                "customer_id has to be the one that collect wrote: run c2rec-export collect with "
-                "--customers, a table of all customer ids, so that pseudonyms become ids"
+                f"none of the {firsts.height} customers of the experiment has a purchase in the "
+                "dataset of --data; its customer_id has to be the one that collect wrote: run "
+                "c2rec-export collect with --customers, a table of all customer ids, so that "
+                "pseudonyms become ids"
             )
         purchases = pl.concat([purchases, dataset.select(list(PURCHASES))])
     purchases = purchases.join(firsts.select("customer_id", "first"), on="customer_id").filter(
