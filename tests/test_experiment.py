@@ -246,7 +246,7 @@ def of_simulation(folder: Path, until: float | None = None) -> Experiment:
         before = pl.col("timestamp") <= now
         events = type(events)(events.rows.filter(before), events.name, 0, 0)
         purchases, both = purchases.filter(before), both.filter(before)
-    return judge(outcomes(events, purchases, both, WINDOWS), WINDOWS), WINDOWS, Plan(effect=0.3))
+    return judge(outcomes(events, purchases, both, WINDOWS), WINDOWS, Plan(effect=0.3))
 
 
 @pytest.fixture(scope="module")
