@@ -131,7 +131,9 @@ def _tests(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Test each arm at each look: p-values and whether it is ahead, (arms, looks) both."""
     sizes = [np.ceil(looks * ratio - 1e-9).astype(np.int64) for ratio in ratios]
-    done = [np.cumsum(each)[size - 1] for each, size in zip(hits, sizes, strict=True)]
+    done = [
+        np.cumsum(each, dtype=np.int64)[size - 1] for each, size in zip(hits, sizes, strict=True)
+    ]
     others = range(1, len(ratios))
     p = [score_test(done[arm], sizes[arm], done[0], sizes[0]) for arm in others]
     ahead = [done[arm] / sizes[arm] > done[0] / sizes[0] for arm in others]

@@ -10,7 +10,7 @@ import click
 
 from c2rec.train.commands.compare import compare
 from c2rec.train.commands.completion import completion_of
-from c2rec.train.commands.data import import_hm, simulate, validate
+from c2rec.train.commands.data import import_hm, join, simulate, validate
 from c2rec.train.commands.evaluate import evaluate
 from c2rec.train.commands.experiment import experiment, simulate_experiment
 from c2rec.train.commands.fit import fit
@@ -28,6 +28,7 @@ for command in (
     simulate,
     import_hm,
     validate,
+    join,
     fit,
     evaluate,
     compare,

@@ -77,6 +77,32 @@ def import_hm(transactions: Path, articles: Path, out: Path, item: str, force: b
 
 @click.command()
 @click.argument("data", type=FOLDER)
+@click.argument("others", type=FOLDER, nargs=-1, required=True)
+@click.option("--out", type=FOLDER, required=True, help="Folder to write the dataset to.")
+@click.option("--force", is_flag=True, help="Replace a dataset that is there.")
+def join(data: Path, others: tuple[Path, ...], out: Path, force: bool) -> None:
+    """Make one dataset of DATA and OTHERS, such as what c2rec-export collect wrote.
+
+    Customers and items are the same where their ids are. A purchase that is equal in several of
+    them is there once. Items are those of DATA.
+    """
+    from c2rec.train.join import join as run
+
+    joined = run([data, *others], out, force=force)
+    click.echo(
+        f"{out}: {joined.transactions} purchases, {joined.repeated} left out that are there "
+        f"already; {joined.shared_customers} customers of {data} are in the others too; next: "
+        f"c2rec-train fit {out} --out RUN"
+    )
+    if not joined.shared_customers:
+        click.echo(
+            "! No customer is the same: are the ids of collect pseudonyms? Run it with --customers",
+            err=True,
+        )
+
+
+@click.command()
+@click.argument("data", type=FOLDER)
 @JSON
 def validate(data: Path, as_json: bool) -> None:
     """Check a dataset and report every bad row.
