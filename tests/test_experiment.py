@@ -126,19 +126,27 @@ def test_nobody_counts_before_they_were_followed_long_enough(tmp_path: Path) -> 
     found = told(stores, tmp_path)
     assert answers(found, "conversion") == {"long ago": False, "lately": None, "silent": None}
     assert answers(found, "online") == {"long ago": False, "lately": None, "silent": None}
+    stores.data = [stores.sale(900, "lately", "Q")]
+    later = answers(told(stores, tmp_path), "conversion")
+    assert later == {"long ago": False, "lately": True, "silent": None}, "of k2 nothing is known"
 
 
-def test_who_was_shown_two_arms_counts_nowhere(tmp_path: Path) -> None:
+def test_who_was_shown_another_arm_meanwhile_is_left_out_where_that_matters(
+    tmp_path: Path,
+) -> None:
+    """And not who was later, as everybody is who gets the winner in the end."""
     stores = Stores()
-    stores.event(0, "switched", "A")
-    stores.event(9, "switched", "A", arm="spring/b")
-    stores.event(0, "stays", "A", arm="spring/b")
+    for customer, hour in (("at once", 9), ("weeks later", 200), ("after", 24 * 28 + 1)):
+        stores.event(0, customer, "A")
+        stores.event(hour, customer, "A", arm="spring/b")
     stores.event(0, None, "A")
+    stores.bought = [stores.sale(1, "after")]
     closing(stores)
-    stores.bought = [stores.sale(1, "stays")]
     found = told(stores, tmp_path)
-    assert found.table["customer_id"].to_list() == ["stays"]
-    assert (found.in_two_arms, found.anonymous) == (1, 1)
+    assert set(found.table["arm"]) == {"main"}
+    assert answers(found, "conversion") == {"after": True, "at once": None, "weeks later": False}
+    assert answers(found, "retention") == {"after": False, "at once": None, "weeks later": None}
+    assert (found.in_two_arms, found.anonymous) == (2, 1)
 
 
 def test_another_experiment_is_another_matter(tmp_path: Path) -> None:

@@ -179,7 +179,10 @@ def stores_of(count: int = 6, **fields: Any) -> Stores:
             lambda t: t.with_columns(customer_id=pl.lit(None, pl.String)),
             "30 showings have an arm, 30 of them to nobody known",
         ),
-        (lambda t: t.with_columns(kind=pl.lit("tapped")), "no customer was shown anything"),
+        (
+            lambda t: t.with_columns(kind=pl.lit("tapped")),
+            "no customer was shown anything in an arm",
+        ),
         (lambda t: t.with_columns(arm=pl.col("arm").str.replace("main", "x")), "has the arm main"),
     ],
 )
@@ -288,10 +291,10 @@ def test_what_has_to_be_looked_into_is_told(tmp_path: Path) -> None:
         "rows_in_the_future": 1,
     }
     assert len(document["warnings"]) == 4
-    assert "do kiosks have different releases?" in document["warnings"][0]
+    assert "did the shares change" in document["warnings"][0]
     stores.data = [stores.sale(1, "C2")]
     stores.write(tmp_path)
-    assert "only 1 of 19 customers" in answer(collected, "--data", data)["warnings"][-1]
+    assert "only 1 of 20 customers" in answer(collected, "--data", data)["warnings"][-1]
 
 
 def test_a_simulated_experiment_replaces_nothing_unasked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, chi2, chi2_contingency
 
 from c2rec.train.experiment_statistics import (
     Share,
@@ -75,6 +75,12 @@ def test_intervals_leave_out_no_difference_just_where_the_test_rejects_it(
         assert 0 <= ratio.low <= ratio.mean * (1 + 1e-9)
         assert ratio.mean <= ratio.high * (1 + 1e-9)
         assert (not ratio.low <= 1 <= ratio.high) == (found.p < alpha)
+
+
+def test_the_test_is_the_chi_square_with_one_customer_less() -> None:
+    found = compare_shares(Share(9, 20), Share(3, 25), alpha=0.05).p
+    chi_square = chi2_contingency([[9, 11], [3, 22]], correction=False).statistic
+    assert found == pytest.approx(chi2.sf(chi_square * 44 / 45, 1))
 
 
 def test_arms_that_change_places_change_the_sign() -> None:

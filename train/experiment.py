@@ -21,7 +21,7 @@ import polars as pl
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.experiment_metrics import METRICS, Windows, describe
-from c2rec.train.experiment_outcomes import Customers
+from c2rec.train.experiment_outcomes import Customers, switched_within
 from c2rec.train.experiment_statistics import (
     Compared,
     Share,
@@ -123,7 +123,7 @@ class Experiment:
     """What an experiment shows."""
 
     arms: Mapping[str, int]
-    """All customers by arm, the control first."""
+    """All customers who were not shown another arm meanwhile, the control first."""
     shares: Mapping[str, float]
     mismatch: float | None
     """p-value of there being as many customers as the shares say; None with too few to tell."""
@@ -164,7 +164,8 @@ def judge(customers: Customers, windows: Windows, plan: Plan) -> Experiment:
             f"the metric {plan.primary} can't be told: {customers.unavailable[plan.primary]}; "
             "or choose another with --primary"
         )
-    counts = dict(sorted(customers.table["arm"].value_counts().iter_rows()))
+    stayed = customers.table.filter(~switched_within(windows.of(plan.primary)))
+    counts = dict(sorted(stayed["arm"].value_counts().iter_rows()))
     names = _arms(counts, plan)
     shares = _shares(names, plan)
     counts = {name: int(counts[name]) for name in names}

@@ -37,7 +37,7 @@ class Customers:
     unavailable: Mapping[str, str]
     """Why there is no such metric, by metric."""
     in_two_arms: int
-    """Customers left out since they were shown more than one arm."""
+    """Customers who were shown another arm while they were followed."""
     anonymous: int
     """Times that something of an arm was shown to nobody known."""
     with_purchases: int | None
@@ -64,23 +64,23 @@ def outcomes(
     in_arms = events.rows.filter(pl.col("arm").is_not_null())
     shown = in_arms.filter(pl.col("kind") == "shown")
     known = in_arms.filter(pl.col("customer_id").is_not_null())
-    arms = known.group_by("customer_id").agg(pl.col("arm").n_unique())
-    several = arms.filter(pl.col("arm") > 1)
-    seen = shown.filter(pl.col("customer_id").is_not_null()).join(
-        several, on="customer_id", how="anti"
-    )
+    seen = shown.filter(pl.col("customer_id").is_not_null())
     firsts = (
         seen.sort("timestamp", "event_id")
         .group_by("customer_id", maintain_order=True)
         .agg(pl.col("arm", "store_id", "device").first(), first=pl.col("timestamp").first())
     )
+    others = known.join(firsts, on="customer_id", suffix="_own").filter(
+        pl.col("arm") != pl.col("arm_own")
+    )
+    switched = others.group_by("customer_id").agg(switched=pl.col("timestamp").min())
+    firsts = firsts.join(switched, on="customer_id", how="left", maintain_order="left")
     anonymous = shown.filter(pl.col("customer_id").is_null())["event_id"].n_unique()
     if firsts.is_empty():
         raise DataError(
-            "no customer was shown anything in one arm of an experiment: "
+            "no customer was shown anything in an arm of an experiment: "
             f"{shown['event_id'].n_unique()} showings have an arm, {anonymous} of them to nobody "
-            f"known, and {several.height} customers were shown several arms; the release has to "
-            "carry an experiment, and kiosks to be told who the customer is"
+            "known; kiosks have to be told who the customer is"
         )
     firsts = _told_until(firsts, events.rows, dataset)
     purchases = bought.select(list(PURCHASES))
@@ -110,7 +110,7 @@ def outcomes(
         table = (
             table.join(yes, on="customer_id", how="left")
             .with_columns(
-                pl.when(pl.col("first") + window <= pl.col(until))
+                pl.when((pl.col("first") + window <= pl.col(until)) & ~switched_within(window))
                 .then(pl.col("done").fill_null(value=False))
                 .alias(metric)
             )
@@ -119,13 +119,23 @@ def outcomes(
     told = [metric for metric in METRICS if metric not in unavailable]
     everything = [events.rows["timestamp"], *([] if dataset is None else [dataset["timestamp"]])]
     return Customers(
-        table=table.select("customer_id", "arm", "first", *told).sort("first", "customer_id"),
+        table=table.select("customer_id", "arm", "first", "switched", *told).sort(
+            "first", "customer_id"
+        ),
         last=max(_latest(each) for each in everything),
         unavailable=unavailable,
-        in_two_arms=several.height,
+        in_two_arms=firsts.filter(switched_within(max(windows.attribution, windows.follow))).height,
         anonymous=anonymous,
         with_purchases=with_purchases,
     )
+
+
+def switched_within(window: timedelta) -> pl.Expr:
+    """Whether a customer was shown another arm while they were followed.
+
+    Later it does no harm, as where everybody gets the winner: what they did is known by then.
+    """
+    return (pl.col("switched") <= pl.col("first") + window).fill_null(value=False)
 
 
 def _unavailable(bought: pl.DataFrame, dataset: pl.DataFrame | None) -> dict[str, str]:

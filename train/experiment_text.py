@@ -115,10 +115,13 @@ def warnings(experiment: Experiment, events: Events) -> list[str]:
     customers, found = experiment.customers, []
     switched = customers.in_two_arms
     if switched:
-        of = switched + customers.table.height
-        line = f"{switched:,} customers were shown more than one arm and are left out"
-        if switched / of >= _SWITCHED:
-            line += f": {_percent(switched / of)} of all; do kiosks have different releases?"
+        share = switched / customers.table.height
+        line = (
+            f"{switched:,} customers were shown another arm while they were followed, and are left "
+            "out where that matters"
+        )
+        if share >= _SWITCHED:
+            line += f": {_percent(share)} of all; did the shares change, or the customers' ids?"
         found.append(line)
     if customers.anonymous:
         found.append(
@@ -248,7 +251,7 @@ def _found(each: Comparison, metric: Metric, experiment: Experiment) -> str:
     arm = next(arm for arm in metric.arms if arm.name == each.arm)
     compared, plan = each.compared, experiment.plan
     difference = compared.difference
-    rates = f"{_percent(arm.share.rate)} against {_percent(control.share.rate)}"
+    rates = f"{_share(arm.share.rate)} against {_share(control.share.rate)}"
     points = (
         f"{_points(difference.mean)} points "
         f"({_points(difference.low)} to {_points(difference.high)})"
@@ -280,10 +283,10 @@ def _table(metric: Metric, experiment: Experiment) -> list[str]:
     ]
     compared = {each.arm: each for each in metric.comparisons}
     for arm in metric.arms:
-        rate = _percent(arm.share.rate) if arm.share.customers else ""
-        span = (
-            f"{_percent(arm.interval.low)} to {_percent(arm.interval.high)}" if arm.interval else ""
-        )
+        rate = _share(arm.share.rate) if arm.share.customers else ""
+        span = ""
+        if arm.interval:
+            span = f"{_share(arm.interval.low)} to {_share(arm.interval.high)}"
         row = [arm.name, f"{arm.share.customers:,}", f"{arm.share.hits:,}", rate, span]
         each = compared.get(arm.name)
         if each:
@@ -309,12 +312,16 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _percent(share: float) -> str:
-    """Three digits, as 12.3 % and 0.0123 %."""
+def _share(share: float) -> str:
+    """Three digits, as 12.0 % and 0.0123 %."""
     percent = 100 * share
     digits = 1 if percent == 0 else max(2 - math.floor(math.log10(abs(percent))), 0)
-    text = f"{percent:.{min(digits, 6)}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
+    return f"{percent:.{min(digits, 6)}f} %"
+
+
+def _percent(share: float) -> str:
+    """The same without zeros at the end, for what was asked and not measured."""
+    return f"{100 * share:.3g} %"
 
 
 def _points(difference: float) -> str:
