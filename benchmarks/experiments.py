@@ -163,7 +163,7 @@ CASES = (
     Case("40 % + 10 %", 0.4, 0.1, 0.1),
     Case("10 % + 30 %, 9 : 1", 0.1, 0.3, 0.3, (0.9, 0.1)),
     Case("10 % + 20 %, two arms", 0.1, 0.2, 0.2, (1 / 3, 1 / 3, 1 / 3)),
-    Case("10 % - 20 %", 0.1, 0.2, -0.2),
+    Case("10 % − 20 %", 0.1, 0.2, -0.2),
 )
 
 
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="Experiments of each kind.")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    print("| | customers of the control | an effect told | the arm told better | tested daily |")
+    print("| | customers of the control | an effect told | the last arm better | tested daily |")
     print("| --- | --- | --- | --- | --- |")
     for case in CASES:
         found = run(case, options.count, options.seed)

@@ -1,6 +1,7 @@
 """c2rec-train experiment as its users meet it: from kiosks' events to an answer, or to none."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from c2rec.runtime.push import send
 from c2rec.train.cli import cli
 from tests.offices import make_office
 from tests.stores_events import Stores
+
+PAGE = (Path(__file__).parent.parent / "docs" / "experiment-report.md").read_text()
 
 
 def call(*arguments: str | Path) -> Result:
@@ -65,6 +68,18 @@ def test_a_found_effect_is_told_in_words_and_figures(simulated: Path) -> None:
     text = call("experiment", *arguments).output
     assert "challenger is better than main in conversion" in text
     assert "change nothing: the question was asked once" in text
+
+
+def test_what_the_document_shows_is_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block, *_), (shown, *_) = (
+        re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        for language in ("sh", "text")
+    )
+    monkeypatch.chdir(tmp_path)
+    results = [call(*line.removeprefix("c2rec-train ").split()) for line in block.splitlines()]
+    assert results[-1].stdout.startswith(shown.removesuffix("…\n"))
 
 
 def test_too_little_says_how_many_and_how_long(simulated: Path) -> None:

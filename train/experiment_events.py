@@ -134,8 +134,8 @@ def read_both_channels(data: Path, now: datetime) -> pl.DataFrame:
 
 def _choose(rows: pl.DataFrame, path: Path, name: str | None) -> str:
     """Name the experiment to tell of."""
-    label = pl.col("arm").str.split_exact("/", 1).struct.field("field_0")
-    names = rows.filter(pl.col("arm").is_not_null()).select(label.unique().sort()).to_series()
+    labels = rows["arm"].unique().drop_nulls()
+    names = labels.str.split("/").list.first().unique().sort()
     if names.is_empty():
         raise DataError(
             f"{path}: no event has an arm, so that there is no experiment to tell of; the release "
@@ -180,10 +180,10 @@ def _contradictions(table: Table) -> list[Problem]:
     did something.
     """
     once = ["kind", "customer_id", "timestamp", "store_id", "device", "arm"]
-    parts = table.rows.select("event_id", *once).unique()
-    if parts.height == parts["event_id"].n_unique():
-        return []
+    parts = table.rows.select("event_id", once=pl.struct(once).hash(seed=0)).unique()
     several = parts.filter(pl.col("event_id").is_duplicated())["event_id"].unique()
+    if several.is_empty():
+        return []
     rows = table.rows.filter(pl.col("event_id").is_in(several.implode()))
     first = rows.group_by("event_id", maintain_order=True).first()
     pairs = rows.join(first, on="event_id", how="left", suffix="_first", maintain_order="left")

@@ -65,10 +65,12 @@ def outcomes(
     shown = in_arms.filter(pl.col("kind") == "shown")
     known = in_arms.filter(pl.col("customer_id").is_not_null())
     seen = shown.filter(pl.col("customer_id").is_not_null())
+    earliest = seen.group_by("customer_id").agg(first=pl.col("timestamp").min())
     firsts = (
-        seen.sort("timestamp", "event_id")
-        .group_by("customer_id", maintain_order=True)
-        .agg(pl.col("arm", "store_id", "device").first(), first=pl.col("timestamp").first())
+        seen.join(earliest, left_on=["customer_id", "timestamp"], right_on=["customer_id", "first"])
+        .sort("event_id")  # of two at the same time
+        .unique("customer_id", keep="first")
+        .select("customer_id", "arm", "store_id", "device", first="timestamp")
     )
     others = known.join(firsts, on="customer_id", suffix="_own").filter(
         pl.col("arm") != pl.col("arm_own")
@@ -188,14 +190,13 @@ def _did(
 ) -> dict[str, pl.DataFrame]:
     """Who did it, by metric: tables of customer_id, each once."""
     since = pl.col("timestamp") - pl.col("first")
-    shown = seen.group_by("customer_id", "item_id").agg(shown=pl.col("timestamp").min())
-    after = purchases.join(shown, on=["customer_id", "item_id"]).filter(
-        pl.col("timestamp") >= pl.col("shown")
-    )
+    pair = ["customer_id", "item_id"]
+    shown = seen.join(purchases, on=pair, how="semi")
+    shown = shown.group_by(pair).agg(shown=pl.col("timestamp").min())
+    after = purchases.join(shown, on=pair).filter(pl.col("timestamp") >= pl.col("shown"))
     in_store, online = pl.col("channel") == _STORE, pl.col("channel") == _WEB
-    visits = rows.select("customer_id", "timestamp").join(
-        firsts.select("customer_id", "first"), on="customer_id"
-    )
+    visits = rows.select("event_id", "customer_id", "timestamp").unique("event_id").drop("event_id")
+    visits = visits.join(firsts.select("customer_id", "first"), on="customer_id")
     visits = pl.concat([visits, purchases.select("customer_id", "timestamp", "first")])
     found = {
         "conversion": after.filter(in_store & (since <= windows.attribution)),

@@ -204,7 +204,7 @@ def _mismatch(experiment: Experiment) -> str:
     )
     return (
         f"Nothing can be concluded: the arms don't have the customers that their shares say "
-        f"({counts} expected; p = {_p(experiment.mismatch or 0.0)}). Customers of an arm get "
+        f"({counts} expected; {_p(experiment.mismatch or 0.0)}). Customers of an arm get "
         "lost, or are told to the wrong one, and those who are left can't be compared. Find out "
         "why, say --share if the shares are others, and begin anew."
     )
@@ -266,12 +266,12 @@ def _found(each: Comparison, metric: Metric, experiment: Experiment) -> str:
     if each.verdict == "no difference found":
         return (
             f"No difference was found between {arm.name} and {control.name} in {metric.name}: "
-            f"{rates}, {points}{ratio}; p = {_p(each.p)}. One of {_percent(plan.effect)} would "
+            f"{rates}, {points}{ratio}; {_p(each.p)}. One of {_percent(plan.effect)} would "
             f"have been found with a chance of {_percent(plan.power)}; a smaller one may be there."
         )
     return (
         f"{arm.name} is {each.verdict} than {control.name} in {metric.name}: {rates}, "
-        f"{points}{ratio}; p = {_p(each.p)}."
+        f"{points}{ratio}; {_p(each.p)}."
     )
 
 
@@ -294,7 +294,7 @@ def _table(metric: Metric, experiment: Experiment) -> list[str]:
             row += [
                 _points(each.compared.difference.mean),
                 "" if ratio is None else f"{ratio.mean:.3f}",
-                _p(each.p),
+                _p(each.p).removeprefix("p = ").removeprefix("p "),
             ]
         rows.append(row + [""] * (len(rows[0]) - len(row)))
     if not compared:
@@ -333,4 +333,4 @@ def _change(ratio: float) -> str:
 
 
 def _p(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
