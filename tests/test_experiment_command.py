@@ -17,8 +17,8 @@ from c2rec.runtime.inbox import FolderInbox
 from c2rec.runtime.outbox import Outbox
 from c2rec.runtime.push import send
 from c2rec.train.cli import cli
+from tests.experiment_stores import Stores
 from tests.offices import make_office
-from tests.stores_events import Stores
 
 PAGE = (Path(__file__).parent.parent / "docs" / "experiment-report.md").read_text()
 

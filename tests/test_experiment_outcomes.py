@@ -17,7 +17,7 @@ from c2rec.train.experiment_events import read_both_channels, read_events, read_
 from c2rec.train.experiment_metrics import Windows
 from c2rec.train.experiment_outcomes import Customers, outcomes
 from c2rec.train.experiment_simulation import simulate_experiment
-from tests.stores_events import Stores
+from tests.experiment_stores import Stores
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 WINDOWS = Windows(timedelta(hours=24), timedelta(days=28))
