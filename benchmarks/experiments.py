@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.train.experiment import Hits, Plan, arm_sizes, settle
+from c2rec.train.experiment_size import Hits, Plan, arm_sizes, settle
 from c2rec.train.experiment_statistics import (
     Floats,
     Ints,

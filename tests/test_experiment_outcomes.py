@@ -12,11 +12,12 @@ from scipy.stats import binom
 
 from benchmarks.experiments import Case, run
 from c2rec.runtime.errors import DataError
-from c2rec.train.experiment import Experiment, Plan, judge, settle
+from c2rec.train.experiment import Experiment, judge
 from c2rec.train.experiment_events import read_both_channels, read_events, read_purchases
 from c2rec.train.experiment_metrics import Windows
 from c2rec.train.experiment_outcomes import Customers, outcomes
 from c2rec.train.experiment_simulation import simulate_experiment
+from c2rec.train.experiment_size import Plan, settle
 from tests.experiment_stores import Stores
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)

@@ -120,9 +120,10 @@ def experiment(
     until as many customers were followed as --effect needs, and then those decide, once: looking
     every day does no harm. Choose --effect and --primary before the experiment begins.
     """
-    from c2rec.train.experiment import Plan, judge
+    from c2rec.train.experiment import judge
     from c2rec.train.experiment_events import read_both_channels, read_events, read_purchases
     from c2rec.train.experiment_outcomes import outcomes
+    from c2rec.train.experiment_size import Plan
     from c2rec.train.experiment_text import experiment_document, experiment_text
 
     if baseline is not None and baseline * (1 + effect) >= 1:
