@@ -97,7 +97,7 @@ class Desk:
         cards: re.Pattern[str] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._home, self._cards, self._report = home, cards, report
+        self._home, self._cards, self.report = home, cards, report
         self._opened: _Open | None = None
         self._watch = Watch(home)
         self._behind = False  # the home has changed, and could not be looked at yet
@@ -178,6 +178,14 @@ class Desk:
             shown=recommender.shown(only=[item_id]),
         )
 
+    def answer_itself(self) -> str:
+        """Answer what nobody asked, as a shopper is answered, and say in a line how that went.
+
+        It makes no event, and doesn't count for a release on trial.
+        """
+        answer = self._current().recommender.try_out()
+        return f"Release {answer.release} answers: {answer.tier}, {answer.elapsed_ms:.1f} ms"
+
     def shown(self, answer: Answer, asked: Asked) -> None:
         """An answer goes to the page: keep that as an event."""
         self._journal.shown(answer, asked.visit)
@@ -219,7 +227,7 @@ class Desk:
                     raise
                 if str(error) != self._trouble:  # it is looked at again at each request
                     self._trouble = str(error)
-                    self._report(f"{error}; what was open answers on")
+                    self.report(f"{error}; what was open answers on")
         self._tell_news(self._opened.recommender)
         return self._opened
 
@@ -232,7 +240,7 @@ class Desk:
     def _tell_news(self, recommender: Recommender) -> None:
         """Tell the operator of what the recommender warned of since it was last asked."""
         for warning in recommender.warnings[self._told :]:
-            self._report(warning)
+            self.report(warning)
         self._told = len(recommender.warnings)
 
     def _follow_shelf(self) -> None:
@@ -243,4 +251,4 @@ class Desk:
             self._shelf = read_shelf(self._shelf_path)
             self._in_stock = None
         except DataError as error:  # what was read before is better than nothing
-            self._report(f"{error}; prices and stock are those read before")
+            self.report(f"{error}; prices and stock are those read before")
