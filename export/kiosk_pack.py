@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2rec.export.own_wheel import make_wheel, run_pip
-from c2rec.runtime.disk import write_whole
+from c2rec.runtime.disk import sha256_of, write_whole
 from c2rec.runtime.errors import PublishError
 
 MACHINES = ("x86_64", "aarch64")
@@ -75,6 +75,8 @@ class Pack:
     path: Path
     wheels: tuple[str, ...]
     bytes: int
+    sha256: str
+    """Of the tar, 64 hex digits."""
 
 
 def make_pack(
@@ -114,7 +116,7 @@ def make_pack(
             write_whole(path, _tar(name, _files(version, target, wheels)))
         except OSError as error:
             raise PublishError(f"{path}: can't be written: {error.strerror}") from error
-    return Pack(path, tuple(each.name for each in wheels), path.stat().st_size)
+    return Pack(path, tuple(each.name for each in wheels), path.stat().st_size, sha256_of(path))
 
 
 def _fetch(ours: Path, folder: Path, target: Target, constraints: Path | None) -> None:

@@ -5,7 +5,7 @@ systemd.exec(5), and ``systemd-analyze security`` for what is left.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Plan:
     serve: tuple[str, ...] = ()
     """Options of ``serve``; paths in them are absolute."""
     reads: tuple[Path, ...] = ()
-    """Further paths that ``serve`` reads."""
+    """Further paths that are read: Python's own, the shelf, pictures."""
     user: str = "c2rec"
     watchdog_s: int = 60
     """Seconds without an answer after which the page's server is started anew."""
@@ -93,7 +93,7 @@ def _serve(plan: Plan) -> str:
         "Nice=-5",
         "OOMScoreAdjust=-500",
         *_network(plan),
-        *_sandbox(plan, plan.reads),
+        *_sandbox(plan),
         "",
         "[Install]",
         "WantedBy=multi-user.target",
@@ -173,9 +173,9 @@ WantedBy=timers.target
 """
 
 
-def _sandbox(plan: Plan, reads: Sequence[Path] = ()) -> list[str]:
+def _sandbox(plan: Plan) -> list[str]:
     """What a service is kept from."""
-    needed = (plan.home, Path(plan.command[0]), *reads)
+    needed = (plan.home, Path(plan.command[0]), *plan.reads)
     in_homes = any(path.is_relative_to(each) for path in needed for each in _HOMES)
     return [
         f"User={_value(plan.user)}",

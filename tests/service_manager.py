@@ -7,9 +7,10 @@ reaches another process. It needs root, and a kernel that lets one make namespac
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,13 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/lock
+if [ -n "$COVERED" ]; then  # Python lies where other users don't get to
+  mkdir /run/python
+  mount --bind "$PYTHON" /run/python
+  mount -t tmpfs -o mode=755 tmpfs "$COVERED"
+  mkdir -p "$PYTHON"
+  mount --bind /run/python "$PYTHON"
+fi
 mount -t tmpfs -o mode=755 tmpfs /srv
 mkdir /srv/kiosk
 mount --bind "$FOLDER" /srv/kiosk
@@ -34,8 +42,8 @@ mkdir -p "$GROUP"
 echo $$ > "$GROUP/cgroup.procs"
 exec unshare --cgroup --pid --uts --ipc --fork --kill-child --mount-proc sh -ec '
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
-  exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH="$UNITS" \
-    /lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no
+  exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/srv/kiosk/units \
+    /lib/systemd/systemd --system --unit=test.target --log-target=null --show-status=no
 '
 """
 
@@ -62,9 +70,10 @@ def _groups() -> Path | None:
     return None
 
 
-def can_be_read_by_others(path: Path) -> bool:
-    """Whether another user gets as far as a file."""
-    return all(each.stat().st_mode & 0o001 for each in path.absolute().parents)
+def _covered(path: Path) -> str:
+    """The topmost folder above a path that other users don't get into; empty where they do."""
+    above = [each for each in reversed(path.parents) if not each.stat().st_mode & 0o001]
+    return str(above[0]) if above else ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class ServiceManager:
     def systemctl(self, *arguments: str) -> str:
         """Run ``systemctl``, which must do what it is asked."""
         done = self.enter("systemctl", "--no-pager", *arguments)
-        assert done.returncode == 0, (arguments, done.stderr, self.log.read_text())
+        assert done.returncode == 0, f"{arguments} {done.stderr}\n{self.journal()}"
         return done.stdout
 
     def show(self, unit: str, *names: str) -> list[str]:
@@ -100,7 +109,8 @@ class ServiceManager:
         until = time.monotonic() + 120
         while True:
             told = self.systemctl("show", unit)
-            found = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+            lines = (line.partition("=") for line in told.splitlines())
+            found = {"StatusText": ""} | {name: value for name, _, value in lines}
             if what(found):
                 return found
             if time.monotonic() > until:
@@ -108,8 +118,9 @@ class ServiceManager:
             time.sleep(0.1)
 
     def journal(self) -> str:
-        """What systemd said."""
-        return self.log.read_text()
+        """What the services said."""
+        said = self.folder / "services.log"
+        return self.log.read_text() + (said.read_text() if said.exists() else "")
 
 
 @contextmanager
@@ -117,7 +128,7 @@ def service_manager(folder: Path) -> Iterator[ServiceManager]:
     """Run a systemd until the block ends.
 
     Args:
-        folder: with ``units/`` for its units; it is /srv/kiosk there.
+        folder: it is /srv/kiosk there, and its units lie in ``units/``.
     """
     points = _groups()
     assert points is not None
@@ -126,10 +137,16 @@ def service_manager(folder: Path) -> Iterator[ServiceManager]:
     units.mkdir(exist_ok=True)
     for name in ("test", "basic", "sysinit", "shutdown", "multi-user", "timers", "sockets"):
         (units / f"{name}.target").write_text(f"[Unit]\nDescription={name}\n")
-    environment = os.environ | {"FOLDER": str(folder), "GROUP": str(group), "UNITS": str(units)}
+    python = Path(sys.base_prefix)
+    (units / "service.d").mkdir(exist_ok=True)  # there is no journal
+    (units / "service.d" / "output.conf").write_text(
+        "[Service]\nStandardOutput=append:/srv/kiosk/services.log\n"
+    )
+    environment = os.environ | {"FOLDER": str(folder), "GROUP": str(group)}
+    environment |= {"PYTHON": str(python), "COVERED": _covered(python)}
     with log.open("w") as output:
         outer = subprocess.Popen(
-            ["unshare", "--mount", "--kill-child", "sh", "-c", _START],
+            ["unshare", "--mount", "sh", "-c", _START],
             env=environment,
             stdout=output,
             stderr=output,
@@ -142,7 +159,7 @@ def service_manager(folder: Path) -> Iterator[ServiceManager]:
             time.sleep(0.05)
         yield manager
     finally:
-        outer.kill()  # the first process of the namespace ends with it, and all in it
+        outer.kill()  # --kill-child: the first process of the namespace ends too, and all in it
         outer.wait()
         _remove(group)
 
@@ -153,8 +170,9 @@ def _child(outer: "subprocess.Popen[bytes]", log: Path) -> int:
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
     while outer.poll() is None and time.monotonic() < until:
         for child in children.read_text().split():
-            if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
-                return int(child)
+            with suppress(FileNotFoundError):  # a mount or a mkdir, that has ended
+                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                    return int(child)
         time.sleep(0.02)
     raise AssertionError(f"systemd did not start: {log.read_text()}")
 
@@ -165,11 +183,8 @@ def _remove(group: Path) -> None:
     while group.exists() and time.monotonic() < until:
         for path in sorted(group.rglob("*"), key=lambda each: -len(each.parts)):
             if path.is_dir():
-                try:
+                with suppress(OSError):  # a process of it has not quite ended
                     path.rmdir()
-                except OSError:
-                    break
-        try:
+        with suppress(OSError):
             group.rmdir()
-        except OSError:
-            time.sleep(0.05)
+        time.sleep(0.02)

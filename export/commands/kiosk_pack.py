@@ -49,3 +49,4 @@ def kiosk_pack(
     for name in made.wheels:
         click.echo(name)
     click.echo(f"{made.path}: {len(made.wheels)} wheels, {made.bytes / 1e6:.1f} MB")
+    click.echo(f"sha256 {made.sha256}")

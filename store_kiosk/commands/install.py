@@ -119,7 +119,7 @@ def _plan(home: Path, given: tuple[str, ...], *, user: str, watchdog: int) -> "P
         command=_command(),
         home=home,
         serve=(*token, *given),
-        reads=tuple(paths),
+        reads=(*paths, Path(sys.base_prefix)),
         user=user,
         watchdog_s=watchdog,
         network=options["host"] not in LOOPBACK or (settings is not None and settings.visitors),
