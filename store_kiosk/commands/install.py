@@ -12,6 +12,7 @@ from c2rec.store_kiosk.commands.serve import LOOPBACK, serve
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
+    from c2rec.runtime.settings import Settings
     from c2rec.store_kiosk.units import Plan
 
 TOKEN = "page-token"  # noqa: S105 - the name of a file
@@ -66,7 +67,9 @@ def install(
     """
     home: Path = ctx.obj
     if systemd:
-        plan = _plan(home.absolute(), bundle, user=user, watchdog=watchdog)
+        from c2rec.runtime.settings import find_settings
+
+        plan = make_plan(home.absolute(), find_settings(home), bundle, user=user, watchdog=watchdog)
         _write(plan, to.absolute(), to_print=to_print)
         return
     given = [
@@ -96,10 +99,31 @@ def _install_bundle(bundle: Path, home: Path) -> None:
     click.echo(f"Release {installed.release} is active{was}.")
 
 
-def _plan(home: Path, given: tuple[str, ...], *, user: str, watchdog: int) -> "Plan":
+def make_plan(
+    home: Path,
+    settings: "Settings | None",
+    given: tuple[str, ...],
+    *,
+    user: str,
+    watchdog: int,
+) -> "Plan":
+    """Decide what the units are to do.
+
+    Args:
+        home: absolute.
+        settings: of the kiosk; None where it isn't enrolled yet.
+        given: options of ``serve``.
+        user: who the services run as.
+        watchdog: seconds.
+
+    Raises:
+        RequestError: a service could not work so.
+        click.UsageError: ``serve`` would refuse its options.
+        MissingExtraError: it can't be run here.
+    """
     from importlib.util import find_spec
 
-    from c2rec.runtime.settings import find_settings, is_url
+    from c2rec.runtime.settings import is_url
     from c2rec.store_kiosk.units import Plan
 
     for package in ("starlette", "uvicorn"):
@@ -113,16 +137,20 @@ def _plan(home: Path, given: tuple[str, ...], *, user: str, watchdog: int) -> "P
         if not path.is_absolute():
             raise RequestError(f"{path} is no absolute path, which a service needs")
     token = () if options["no_token"] or options["token_file"] else _token(home)
-    settings = find_settings(home)
-    events = None if settings is None else settings.events
+    reads, events, visitors = [*paths, Path(sys.base_prefix)], None, False
+    if settings is not None:
+        named = (settings.ca_bundle, settings.client_cert, settings.client_key)
+        places = (settings.repository, *named)
+        reads += [Path(each) for each in places if each is not None and not is_url(each)]
+        events, visitors = settings.events, settings.visitors
     return Plan(
         command=_command(),
         home=home,
         serve=(*token, *given),
-        reads=(*paths, Path(sys.base_prefix)),
+        reads=tuple(reads),
         user=user,
         watchdog_s=watchdog,
-        network=options["host"] not in LOOPBACK or (settings is not None and settings.visitors),
+        network=options["host"] not in LOOPBACK or visitors,
         sends=settings is None or events is not None,
         events=None if events is None or is_url(events) else Path(events),
     )
