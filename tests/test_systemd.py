@@ -62,12 +62,6 @@ class Kiosk:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run ``c2rec-kiosk`` as the services' user."""
-        return self.manager.enter(
-            *("runuser", "-u", USER, "--", PROGRAM, "--home", f"/srv/kiosk/{NAME}", *arguments)
-        )
-
     def give_to_user(self) -> None:
         self.run("chown", "-R", f"{USER}:", f"/srv/kiosk/{NAME}")
 
@@ -322,7 +316,8 @@ def test_the_doctor_tells_of_the_service(kiosk: Kiosk) -> None:
 
 def of_service(kiosk: Kiosk) -> tuple[str, str]:
     """The doctor's worst finding of the service."""
-    document = json.loads(kiosk.command("doctor", "--json").stdout)
+    done = kiosk.manager.enter(PROGRAM, "--home", f"/srv/kiosk/{NAME}", "doctor", "--json")
+    document = json.loads(done.stdout)
     found = [each for each in document["checks"] if each["check"] == "service"]
     worst = next(each for each in found if each["verdict"] != "ok")
     return worst["text"], worst["verdict"]
