@@ -33,7 +33,7 @@ from tests.service_manager import USER, ServiceManager, service_manager, why_not
 if not os.environ.get("C2REC_REQUIRE_SYSTEMD"):
     pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
-NAME = 'it\'s 100% "$HOME" \\ mine'
+NAME = 'it\'s 100%high "$HOME" \\ mine'
 """A home's name in which nothing may be taken for systemd's syntax."""
 PROGRAM = "/srv/kiosk/opt/current/bin/c2rec-kiosk"
 SERVICE = "c2rec-kiosk.service"
