@@ -10,7 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from c2rec.export.cli import cli
 from c2rec.export.kiosk_pack import Pack, Target, make_pack
 from c2rec.export.own_wheel import make_wheel
 from c2rec.runtime.errors import PublishError
@@ -158,11 +160,16 @@ def test_another_python_machine_or_c_library_is_refused(unpacked: Path, tmp_path
     assert not (tmp_path / "place").exists()
 
 
-def test_a_pack_for_another_machine_has_its_wheels(tmp_path: Path) -> None:
+def test_the_command_makes_a_pack_for_another_machine(tmp_path: Path) -> None:
     other = "aarch64" if TARGET.machine == "x86_64" else "x86_64"
-    made = make_pack(tmp_path, Target(machine=other))
-    assert made.path.name.endswith(f"-{other}.tar")
-    tagged = [each for each in made.wheels if not each.endswith("-any.whl")]
+    done = CliRunner().invoke(cli, ["kiosk-pack", str(tmp_path), "--machine", other])
+    assert done.exit_code == 0, done.output
+    *wheels, made, digest = done.stdout.splitlines()
+    path = tmp_path / f"c2rec-kiosk-0.1.0-cp{TARGET.python.replace('.', '')}-{other}.tar"
+    assert made.startswith(f"{path}: {len(wheels)} wheels, ")
+    assert digest == f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert {f"wheels/{each}" for each in wheels} < listing(path).keys()
+    tagged = [each for each in wheels if not each.endswith("-any.whl")]
     assert {each.split("-")[0] for each in tagged} >= {"numpy", "onnxruntime", "cryptography"}
     assert all(each.endswith(f"_{other}.whl") for each in tagged)
 
