@@ -1,6 +1,7 @@
 """Signs of life: what the serving process tells a service manager, over a real socket."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -83,7 +84,9 @@ def test_it_is_ready_and_alive_after_answers_of_its_own(
         printed, logged = process.communicate(timeout=60)
     assert last == {"STOPPING": "1"}
     assert printed.startswith("Serving ")
-    assert logged == ""  # what it answers itself is no request
+    events = [json.loads(line)["event"] for line in logged.splitlines()]
+    assert "request" not in events  # what it answers itself is none
+    assert events[0] == "started"
     outbox = Outbox(home, make_identity())
     assert outbox.work(lambda db: db.execute("SELECT count(*) FROM events").fetchone()) == (0,)
     outbox.close()

@@ -117,7 +117,7 @@ def test_a_folder_that_can_t_be_written_is_told(tmp_path: Path) -> None:
 def test_a_temporary_home_is_refused(tmp_path: Path) -> None:
     """A service has a /tmp of its own."""
     done = run("/tmp/home", "--systemd", "--to", str(tmp_path / "units"))  # noqa: S108 - refused
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "lies in a folder for what is temporary" in done.stderr
 
 
@@ -133,8 +133,17 @@ def test_the_page_reaches_this_machine_alone_unless_it_has_to(tmp_path: Path) ->
     assert "IPAddressDeny" not in units["c2rec-kiosk.service"]
 
 
-def planned(settings: Settings | None) -> Plan:
-    return make_plan(Path("/var/lib/c2rec"), settings, (), user=USER, watchdog=60)
+def planned(settings: Settings | None, **table: object) -> Plan:
+    return make_plan(Path("/var/lib/c2rec"), settings, table, (), user=USER, watchdog=60)
+
+
+def test_options_in_the_kiosk_s_file_are_followed() -> None:
+    """They are not repeated in the unit: serve reads them itself."""
+    assert planned(None, port=9000).serve == ("--token-file", "/var/lib/c2rec/page-token")
+    assert planned(None, token_file="/etc/c2rec/token").serve == ()  # noqa: S106 - a path
+    assert planned(None, no_token=True).serve == ()
+    assert planned(None, host="192.0.2.1").network
+    assert Path("/home/a/pictures") in planned(None, token_file="/home/a/pictures").reads  # noqa: S106
 
 
 def test_settings_of_the_kiosk_are_followed() -> None:

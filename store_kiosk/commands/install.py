@@ -1,8 +1,9 @@
 """The command that installs a release from a folder, or the kiosk's services."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -67,9 +68,13 @@ def install(
     """
     home: Path = ctx.obj
     if systemd:
-        from c2rec.runtime.settings import find_settings
+        from c2rec.runtime.settings import find_settings, settings_path
+        from c2rec.store_kiosk.config import read_table, read_tables
 
-        plan = make_plan(home.absolute(), find_settings(home), bundle, user=user, watchdog=watchdog)
+        path = settings_path(home)
+        table = read_table(serve, read_tables(home).get("serve", {}), path).values
+        settings = find_settings(home)
+        plan = make_plan(home.absolute(), settings, table, bundle, user=user, watchdog=watchdog)
         _write(plan, to.absolute(), to_print=to_print)
         return
     given = [
@@ -102,6 +107,7 @@ def _install_bundle(bundle: Path, home: Path) -> None:
 def make_plan(
     home: Path,
     settings: "Settings | None",
+    table: Mapping[str, Any],
     given: tuple[str, ...],
     *,
     user: str,
@@ -112,7 +118,8 @@ def make_plan(
     Args:
         home: absolute.
         settings: of the kiosk; None where it isn't enrolled yet.
-        given: options of ``serve``.
+        table: what kiosk.toml says of ``serve``.
+        given: options of ``serve``, which go before it.
         user: who the services run as.
         watchdog: seconds.
 
@@ -131,7 +138,8 @@ def make_plan(
             raise MissingExtraError(
                 f"serve needs the package {package}; install it: pip install 'c2rec[page]'"
             )
-    options = serve.make_context("serve", list(given)).params  # refuses what serve would refuse
+    # refuses what serve would refuse
+    options = serve.make_context("serve", list(given), default_map=dict(table)).params
     paths = [each for each in options.values() if isinstance(each, Path)]
     for path in paths:
         if not path.is_absolute():
