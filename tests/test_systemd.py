@@ -1,7 +1,6 @@
 """The units under a real systemd: installed from a pack, sandboxed, killed, hung, and back.
 
-Skipped where a machine doesn't let systemd be run, or has none; with C2REC_REQUIRE_SYSTEMD it has to
-have one.
+Skipped where a machine has no systemd, unless C2REC_REQUIRE_SYSTEMD is set, or lets none be run.
 """
 
 import json
