@@ -17,7 +17,6 @@ from c2rec.export.tombstones import erased
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.documents import (
     LARGEST_SEQ,
-    TRAVELLING,
     BlobRef,
     PublishedRelease,
     ShardRef,
@@ -25,6 +24,7 @@ from c2rec.runtime.documents import (
     index_json,
     index_number,
     parse_release,
+    travelling,
 )
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.visitors import encode_visitors, seal_row
@@ -214,11 +214,10 @@ class _Cut:
     def files(self) -> dict[str, tuple[BlobRef, ...]]:
         """Write the files that travel as they are."""
         found = {}
-        for name in TRAVELLING:
-            if name in self.bundle.manifest.files:
-                self.report(f"publishing {name}")
-                listed = self.bundle.manifest.files[name]
-                found[name] = self.blobs.put_file(self.bundle.folder / name, listed)
+        for name in travelling(self.bundle.manifest):
+            self.report(f"publishing {name}")
+            listed = self.bundle.manifest.files[name]
+            found[name] = self.blobs.put_file(self.bundle.folder / name, listed)
         return found
 
     def stores(self, keys: Keys) -> tuple[tuple[BlobRef, ...], list[ShardRef]]:

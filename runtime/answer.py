@@ -64,3 +64,8 @@ class Answer:
     the customer has none."""
     online_age_s: int | None = None
     """Seconds since then."""
+    arm: str | None = None
+    """``experiment/arm`` that the customer is in by the release that answered; None without."""
+    model: str | None = None
+    """Which model of the release ranked: ``main``, or that of the arm of this name; None where none
+    did. An arm whose model can't be used is answered by ``main``."""

@@ -15,7 +15,7 @@ from c2rec.runtime.disk import ITEMS, kept_path, sha256_of, sync_to_disk
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.item_file import map_tensors
 from c2rec.runtime.quantise import quantise
-from c2rec.runtime.tensors import CHUNK_BYTES, Array, expected_tensors
+from c2rec.runtime.tensors import CHUNK_BYTES, Array, TensorFile, expected_tensors
 
 _SCHEMA: dict[str, tuple[dict[str, type], str | tuple[str, str] | None]] = {
     "manifest": ({"json": str}, None),
@@ -68,8 +68,10 @@ def build_cache(
         ReleaseError: the bundle has changed since it was checked.
         OSError, sqlite3.Error: the file can't be written.
     """
-    report("storing items.safetensors")
-    items = _keep_items(bundle, path.parent)
+    items = {}
+    for prefix in ("", *(f"{arm.name}." for arm in bundle.manifest.own_arms)):
+        report(f"storing {prefix}{ITEMS}")
+        items[prefix] = _keep_items(bundle, prefix + ITEMS, path.parent)
     with closing(sqlite3.connect(path)) as connection:
         # Nobody reads the file before it is complete and synced, so SQLite needn't sync; the
         # journal, for sqlite-utils to roll back by, holds only pages that existed before.
@@ -88,13 +90,8 @@ def build_cache(
             for name in bundle.manifest.files:
                 if name.endswith(".onnx"):
                     db.table("graphs").insert({"name": name, "onnx": bundle.graph(name)})
-            report("storing golden.safetensors")
-            tensors = bundle.tensors("golden.safetensors")
-            for name in expected_tensors(bundle.manifest)["golden.safetensors"]:
-                _store_array(db, f"golden/{name}", np.concatenate(list(tensors.chunks(name))))
-            report("storing what the engine scans")
-            for name, array in _scanned(bundle, items):
-                _store_array(db, f"scan/{name}", array)
+            for prefix, path_of_items in items.items():
+                _store_arrays(db, bundle, prefix, path_of_items, report)
             # insert_all of sqlite-utils takes three times as long
             report("storing items")
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", _item_rows(bundle))
@@ -106,6 +103,20 @@ def build_cache(
                 fill(connection)
 
 
+def _store_arrays(
+    db: Database, bundle: Bundle, prefix: str, items: Path, report: Callable[[str], None]
+) -> None:
+    """Store a model's golden answers and what the engine scans; ``items`` is its item side."""
+    golden = f"{prefix}golden.safetensors"
+    report(f"storing {golden}")
+    tensors = bundle.tensors(golden)
+    for name in expected_tensors(bundle.manifest)[golden]:
+        _store_array(db, f"{prefix}golden/{name}", np.concatenate(list(tensors.chunks(name))))
+    report("storing what the engine scans")
+    for name, array in _scanned(tensors, items):
+        _store_array(db, f"{prefix}scan/{name}", array)
+
+
 def _store_array(db: Database, name: str, array: Array) -> None:
     shape = json.dumps(array.shape)
     db.table("arrays").insert({"name": name, "dtype": array.dtype.name, "shape": shape})
@@ -115,24 +126,24 @@ def _store_array(db: Database, name: str, array: Array) -> None:
         db.execute("INSERT INTO chunks VALUES (?, ?, ?)", [name, position, piece])
 
 
-def _keep_items(bundle: Bundle, folder: Path) -> Path:
-    """Copy items.safetensors to where the cache looks for it, whole and on disk or not at all.
+def _keep_items(bundle: Bundle, name: str, folder: Path) -> Path:
+    """Copy an items.safetensors to where the cache looks for it, whole and on disk or not at all.
 
     Raises:
         ReleaseError: it is not the file that was checked.
     """
-    expected = bundle.manifest.files[ITEMS].sha256
-    path = kept_path(folder, ITEMS, expected)
+    expected = bundle.manifest.files[name].sha256
+    path = kept_path(folder, name, expected)
     if path.is_file() and (bundle.kept or sha256_of(path) == expected):
         return path
     unfinished, digest = path.with_name(path.name + ".tmp"), hashlib.sha256()
     try:
-        with bundle.path(ITEMS).open("rb") as source, unfinished.open("wb") as target:
+        with bundle.path(name).open("rb") as source, unfinished.open("wb") as target:
             while piece := source.read(CHUNK_BYTES):
                 digest.update(piece)
                 target.write(piece)
         if digest.hexdigest() != expected:
-            raise ReleaseError(f"{ITEMS} has changed since it was checked; install again")
+            raise ReleaseError(f"{name} has changed since it was checked; install again")
         sync_to_disk(unfinished)
         unfinished.replace(path)
         sync_to_disk(folder)
@@ -141,8 +152,7 @@ def _keep_items(bundle: Bundle, folder: Path) -> Path:
     return path
 
 
-def _scanned(bundle: Bundle, items: Path) -> Iterator[tuple[str, Array]]:
-    golden = bundle.tensors("golden.safetensors")
+def _scanned(golden: TensorFile, items: Path) -> Iterator[tuple[str, Array]]:
     components = np.concatenate(list(golden.chunks("components")))  # (g, 3, d)
     longest = np.linalg.norm(components.astype(np.float64), axis=2).max(1)  # (g,)
     reach = float(np.median(longest[longest > 0])) if longest.any() else 0.0

@@ -1,7 +1,8 @@
 """Reading a release's cache: two immutable files in ``HOME/gen``.
 
 ``<digest>.items.safetensors`` is the release's items.safetensors, mapped into memory, and shared
-by releases that have it in common, and ``<name>.db`` an SQLite file:
+by releases that have it in common, and ``<name>.db`` an SQLite file. An arm with a model of its own
+has another item side, and graphs and arrays under its name (``item_side.py``).
 
 | table | holds |
 | --- | --- |
@@ -19,19 +20,17 @@ is asked for, so that a report stays quick.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from c2rec.runtime.disk import ITEMS, home_errors, install_command, kept_path
-from c2rec.runtime.errors import HomeError, ReleaseError
+from c2rec.runtime.disk import ITEMS, kept_path
+from c2rec.runtime.item_side import ItemSide, cache_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     import numpy as np
     import numpy.typing as npt
@@ -75,7 +74,7 @@ class Cache:
             self._db = self._connect(path)
             try:
                 self._manifest_json = self._one("SELECT json FROM manifest")
-                self._items_file = self._open_items()
+                self._side = self._open_side()
             except BaseException:
                 self._db.close()
                 raise
@@ -83,11 +82,11 @@ class Cache:
     @property
     def items_path(self) -> Path:
         """Where the item side lies."""
-        return Path(self._items_file.name)
+        return self._side.path
 
     def close(self) -> None:
         """Close the files."""
-        self._items_file.close()
+        self._side.close()
         self._db.close()
 
     def reopen(self, path: Path) -> None:
@@ -129,7 +128,7 @@ class Cache:
         return document
 
     def graph(self, name: str) -> bytes:
-        """Content of ``scorer.onnx`` or ``encoder.onnx``."""
+        """Content of one of the bundle's ONNX graphs."""
         with self._reading():
             return bytes(self._one("SELECT onnx FROM graphs WHERE name = ?", [name]))
 
@@ -137,13 +136,11 @@ class Cache:
         """Map a tensor of items.safetensors, read only.
 
         Or load an array: ``golden/`` and one of golden's tensors, ``scan/`` and one of
-        ``quantise``'s.
+        ``quantise``'s; those of an arm's own model have its name and a dot before.
         """
         if "/" not in name:
             with self._reading():
-                if name not in self._items:
-                    raise ValueError(f"{self._items_file.name} lacks {name!r}")
-                return self._items[name]
+                return self._side.array(name)
         import json
 
         import numpy as np
@@ -161,37 +158,14 @@ class Cache:
                 raise ValueError(f"array {name!r} has {filled} bytes instead of {len(target)}")
         return values
 
-    @cached_property
-    def _items(self) -> dict[str, npt.NDArray[Any]]:
-        from c2rec.runtime.item_file import map_tensors
-        from c2rec.runtime.tensors import check_tensors, expected_tensors
-
-        with self._reading():
-            tensors = map_tensors(self._items_file)
-            found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
-            check_tensors(self._items_file.name, found, expected_tensors(self.manifest())[ITEMS])
-            return tensors
-
-    def _open_items(self) -> BinaryIO:
-        """Open the item side, so that it can be read though it be deleted.
-
-        Its length tells whether it was cut off.
-        """
+    def _open_side(self) -> ItemSide:
         document = self.manifest_document()
         try:
             listed = document["files"][ITEMS]
             path = kept_path(self.path.parent, ITEMS, listed["sha256"])
-            expected = listed["bytes"]
+            return ItemSide(path, listed["bytes"], self.manifest)
         except (KeyError, TypeError) as error:
             raise ValueError(f"its manifest lacks {error}") from error
-        if not path.is_file():
-            raise ValueError(f"{path} is missing")
-        file = path.open("rb")
-        found = os.fstat(file.fileno()).st_size
-        if found != expected:
-            file.close()
-            raise ValueError(f"{path} has {found} bytes instead of {expected}")
-        return file
 
     def item_row(self, item_id: str) -> int | None:
         """Row of an item, or None where the release doesn't know it."""
@@ -314,22 +288,8 @@ class Cache:
             raise ValueError(f"nothing found by {query!r} {list(values)}")
         return row[0]
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        # The home folder is two up from gen/<release>.db.
-        advice = f"install the release again: {install_command(self.path.absolute().parents[1])}"
-        try:
-            with home_errors(f"can't read the release's cache {self.path}", advice):
-                yield
-        except (
-            ValueError,
-            TypeError,
-            MemoryError,
-            ReleaseError,
-        ) as error:  # an SQLite file, but not ours
-            raise HomeError(
-                f"the release's cache {self.path} is damaged: {error}; {advice}"
-            ) from error
+    def _reading(self) -> AbstractContextManager[None]:
+        return cache_errors(self.path)
 
 
 def _storable(text: str) -> bool:

@@ -22,14 +22,8 @@ LARGEST_SEQ = 2**53
 LARGEST_BLOB = 1 << 30
 """A greater blob is refused, in bytes."""
 MOST_BUCKETS = 1 << 20
-TRAVELLING = (
-    "scorer.onnx",
-    "encoder.onnx",
-    "items.safetensors",
-    "items.jsonl",
-    "golden.safetensors",
-)
-"""Files of a bundle that travel as they are; customers travel as shards."""
+STAYING = ("customers.safetensors", "customers.jsonl", "stores.jsonl")
+"""Files of a bundle that don't travel as they are: customers travel as shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +147,11 @@ def index_number(store: str, indexes: int) -> int:
     return int.from_bytes(sha256(store.encode()).digest()[:8], "big") % indexes
 
 
+def travelling(manifest: Manifest) -> list[str]:
+    """Names of the files of a bundle that travel as they are, ascending."""
+    return sorted(name for name in manifest.files if name not in STAYING)
+
+
 def parse_release(content: bytes, seq: int) -> PublishedRelease:
     """Read a release's document; ``seq`` is the number it must have.
 
@@ -164,7 +163,7 @@ def parse_release(content: bytes, seq: int) -> PublishedRelease:
         raise fields.refused("seq", str(seq))
     manifest = parse_manifest(json.dumps(fields.value("manifest")))
     listed = fields.object("files")
-    expected = {name for name in TRAVELLING if name in manifest.files}
+    expected = set(travelling(manifest))
     if set(listed.names()) != expected:
         raise fields.refused("files", f"exactly {', '.join(sorted(expected))}")
     files = {name: blob_refs(listed, name) for name in sorted(expected)}

@@ -2,12 +2,11 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import (
-    ITEMS,
     generation_path,
     home_errors,
     kept_path,
@@ -15,8 +14,9 @@ from c2rec.runtime.disk import (
     sync_to_disk,
 )
 from c2rec.runtime.errors import HomeError
+from c2rec.runtime.item_side import ArmSide, told_of
 from c2rec.runtime.state import State, activate, find_state
-from c2rec.runtime.whole import note_whole
+from c2rec.runtime.whole import item_sides, note_whole
 
 SPARE_BYTES = 16 << 20
 """Stays free on the disk whatever is installed: events go on being written."""
@@ -49,7 +49,11 @@ def put_in_service(
     cache = Cache(unfinished)
     try:
         check_golden(cache)
-        items, listed = cache.items_path, cache.manifest().files[ITEMS]
+        manifest = cache.manifest()
+        for arm in manifest.own_arms:
+            report(f"trying the golden inputs of arm {arm.name}")
+            with closing(ArmSide(cache, arm)) as side, told_of(f"arm {arm.name}"):
+                check_golden(side)
     finally:
         cache.close()
     report("activating")
@@ -62,7 +66,8 @@ def put_in_service(
         unfinished.replace(final)
         sync_to_disk(final.parent)
     note_whole(home, final, digest)
-    note_whole(home, items, listed.sha256)
+    for items, sha256 in item_sides(final.parent, manifest.files).items():
+        note_whole(home, items, sha256)
     return activate(home, release, digest, name=name, seq=seq)
 
 

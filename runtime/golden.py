@@ -1,16 +1,16 @@
 """Whether onnxruntime gives, here, the answers that PyTorch gave where the release was made."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.cache import Cache
 from c2rec.runtime.engine import Engine, Request
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS
-from c2rec.runtime.scorer import Encoder
+from c2rec.runtime.scorer import Encoder, Source
 
 ABSOLUTE = 1e-5
 RELATIVE = 1e-5
@@ -19,8 +19,16 @@ RELATIVE = 1e-5
 _Floats = npt.NDArray[np.float32]
 
 
-def check_golden(cache: Cache) -> None:
-    """Run the golden inputs of a release.
+class Model(Source, Protocol):
+    """One model of a release; a ``Cache`` is one, and an ``ArmSide``."""
+
+    def manifest(self) -> Manifest:
+        """What manifest.json says of it."""
+        ...
+
+
+def check_golden(cache: Model) -> None:
+    """Run the golden inputs of a model.
 
     Raises:
         ReleaseError: an answer differs by more than the format allows, or a graph can't be run.

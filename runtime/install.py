@@ -8,10 +8,8 @@ from c2rec.runtime.build import build_cache
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import (
-    ITEMS,
     generation_path,
     home_errors,
-    kept_path,
     make_folder,
     only_one,
     sha256_of,
@@ -20,6 +18,7 @@ from c2rec.runtime.flip import check_space, put_in_service, remove_leftovers, re
 from c2rec.runtime.identity import find_identity
 from c2rec.runtime.state import State, find_state
 from c2rec.runtime.tombstones import read_tombstones
+from c2rec.runtime.whole import item_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +81,9 @@ def _is_whole(home: Path, state: State, bundle: Bundle) -> bool:
     active = state.active
     if active.release != bundle.manifest.release or active.seq is not None:
         return False
-    path, items = generation_path(home, active.name), bundle.manifest.files[ITEMS].sha256
-    for file, expected in ((path, active.sha256), (kept_path(path.parent, ITEMS, items), items)):
+    path = generation_path(home, active.name)
+    files = {path: active.sha256} | item_sides(path.parent, bundle.manifest.files)
+    for file, expected in files.items():
         with home_errors(f"can't read {file}"):
             if not file.is_file() or sha256_of(file) != expected:
                 return False

@@ -19,13 +19,16 @@ tier ranks all the rest, so an answer is shorter than k only where fewer items a
 
 Where the customer has fresh online scores, they are merged with what the tier ranks
 (``online.py``), and the answer says how.
+
+Where the release carries an experiment, a customer's arm decides which model ranks, or that what
+sells is shown, without online scores (``experiment.py``). The answer says which arm it was, and
+which model ranked: the main one does where an arm's own fails.
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -33,7 +36,6 @@ import numpy as np
 
 from c2rec.runtime.answer import Answer, Attention, Item, RecommendedItem
 from c2rec.runtime.asked import NO_ROWS, Asked, Shown
-from c2rec.runtime.because import Because
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import (
@@ -45,16 +47,16 @@ from c2rec.runtime.errors import (
 )
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity, find_identity, pseudonym
+from c2rec.runtime.models import Model, Models
 from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
 from c2rec.runtime.ranked import Chosen, Ranked, choose
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
 from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import Generation, State, read_state
-from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
-from c2rec.runtime.whole import whole_cache
+from c2rec.runtime.whole import damaged_arms, whole_cache
 
 if TYPE_CHECKING:
     from c2rec.runtime.visit import Visitors
@@ -96,7 +98,7 @@ class Recommender:
         self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
-        self._tiers = Tiers(cache, self.manifest)
+        self._models = Models(cache, identity, self._warn)
         if cache.about("customers") == "pseudonyms":
             if identity is None:
                 self.warnings.append(
@@ -142,6 +144,7 @@ class Recommender:
             if state.trial is not None:
                 recommender._trial = home, state.active.name
         recommender.warnings += [each for each in (warning, trouble) if each]
+        recommender._models.assigns &= trouble is None
         recommender._home, recommender._watch = home, watch
         recommender._meant = state.active, file_stamp(generation_path(home, state.active.name))
         recommender._open_online(home)
@@ -160,6 +163,7 @@ class Recommender:
         """
         recommender = cls(Cache(generation_path(home, read_state(home).active.name)))
         recommender._customer_key = None
+        recommender._models.assigns = False
         recommender.warnings.clear()
         return recommender
 
@@ -199,6 +203,11 @@ class Recommender:
             cache.close()
             raise
         recommender._generation = generation
+        try:
+            recommender._models.leave_out(damaged_arms(home, cache, thorough=thorough))
+        except BaseException:
+            recommender.close()
+            raise
         return recommender
 
     def close(self) -> None:
@@ -207,6 +216,7 @@ class Recommender:
             ended(*self._trial)
         if self._online is not None:
             self._online.close()
+        self._models.close()
         self._cache.close()
 
     @property
@@ -241,6 +251,7 @@ class Recommender:
                         self._cache.reopen(generation_path(self._home, each.name))
                         self._trial = self._trial and (self._home, each.name)
                     self._generation = each
+                    self._models.leave_out(damaged_arms(self._home, self._cache, thorough=False))
         except HomeError as error:
             self._warn(str(error))
         self._open_online(self._home)
@@ -309,6 +320,7 @@ class Recommender:
         rows: dict[str, int | None] = {}
         left_out = NO_ROWS
         ranked, listed = None, None
+        serving = self._models.serving(None if self._popular_only else customer_id)
         try:
             customer = None
             if customer_id is not None and not self._popular_only:
@@ -323,9 +335,11 @@ class Recommender:
             if listed is not None:
                 left_out = np.union1d(left_out, listed.bought)
                 listed = listed.only(left_out, shown)
+            if serving.by_sales:  # a list is made for the customer
+                listed = None
             asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
             if not self._popular_only:
-                ranked = self._tiers.modelled(customer, in_basket, asked)
+                ranked = serving.modelled(customer, in_basket, asked)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self._warn(f"{error}; answering by popularity")
@@ -333,19 +347,22 @@ class Recommender:
         else:
             self._count_good_answer()
         asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
-        ranked = ranked or self._tiers.popular(asked)
-        path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
+        model = serving.model
+        ranked = ranked or model.tiers.popular(asked)
+        path, chosen = choose(ranked, listed, model.manifest, CHANNELS.index(channel), k)
         return Answer(
             customer_id=customer_id,
             channel=channel,
             tier=ranked.tier,
             release=self.manifest.release,
-            items=self._items(ranked, chosen, channel),
+            items=self._items(model, ranked, chosen, channel),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
             path=path,
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
+            arm=serving.arm,
+            model=None if ranked.basis is None else model.name,
         )
 
     def try_out(self) -> Answer:
@@ -362,12 +379,23 @@ class Recommender:
         with suppress(HomeError):  # damaged, but what sells may be an answer still
             customer_id = self._cache.some_customer()
             basket = [item_id for item_id, _ in self._cache.item_names([0])]
-        kept = self._trial, self._customer_key, self._answered
+        kept = self._trial, self._customer_key, self._answered, self._models.assigns
         self._trial = self._customer_key = None  # ids as the release has them
+        self._models.assigns = False  # to an arm that may be shown what sells
         try:
             return self.recommend(customer_id, basket=basket)
         finally:
-            self._trial, self._customer_key, self._answered = kept
+            self._trial, self._customer_key, self._answered, self._models.assigns = kept
+
+    def knows(self, customer_id: str) -> bool:
+        """Whether the release knows what a customer buys, whatever their arm makes of it."""
+        self._keep_up()
+        try:
+            customer = None if self._popular_only else self._customer(customer_id)
+        except HomeError as error:
+            self._warn(str(error))
+            return False
+        return customer is not None and bool(customer.has.any())
 
     def _customer(self, customer_id: str) -> Customer | None:
         """Look a customer up, by pseudonym where the release has pseudonyms."""
@@ -408,32 +436,28 @@ class Recommender:
         return listed
 
     def _items(
-        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+        self, model: Model, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
     ) -> tuple[RecommendedItem, ...]:
         names = self._cache.item_names([each.row for each in chosen])
-        reasons = self._reasons(ranked, chosen, channel)
+        reasons = self._reasons(model, ranked, chosen, channel)
         return tuple(
             RecommendedItem(item_id, name, each.value, reason, Attention(*each.attention))
             for (item_id, name), each, reason in zip(names, chosen, reasons, strict=True)
         )
 
     def _reasons(
-        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+        self, model: Model, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
     ) -> Sequence[Reason]:
         if ranked.basis is not None:
             rows = np.array([each.row for each in chosen], np.int64)
             alphas = np.array([each.attention for each in chosen], np.float32).reshape(-1, 3)
-            found = self._because.reasons(rows, alphas.T, ranked.basis, channel)
+            found = model.because.reasons(rows, alphas.T, ranked.basis, channel)
         else:
-            sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
+            sold = model.tiers.popularity[CHANNELS.index(channel)]  # (items,)
             found = [POPULAR[channel] if sold[each.row] else CATALOGUE for each in chosen]
         return [
             ONLINE if each.by_list else reason for each, reason in zip(chosen, found, strict=True)
         ]
-
-    @cached_property
-    def _because(self) -> Because:
-        return Because(self._cache)
 
     def item(self, item_id: str) -> Item | None:
         """An item of the release, or None.

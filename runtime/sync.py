@@ -51,7 +51,7 @@ from c2rec.runtime.state import (
 )
 from c2rec.runtime.take_scores import take_scores
 from c2rec.runtime.trust import Repository, open_repository, signed_at_most
-from c2rec.runtime.whole import whole_cache
+from c2rec.runtime.whole import damaged_arms, whole_cache
 
 TOMBSTONES = "tomb/tombstones.json"
 SCORES = "scores/index.json"
@@ -278,7 +278,10 @@ def _is_ours(home: Path, state: State, identity: Identity) -> bool:
     except HomeError:
         return False
     try:
-        return cache.about("store") == identity.store
+        ours = cache.about("store") == identity.store
+        return ours and not damaged_arms(home, cache, thorough=False)
+    except HomeError:
+        return False
     finally:
         cache.close()
 

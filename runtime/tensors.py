@@ -43,7 +43,10 @@ class TensorSpec:
 
 
 def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
-    """Tell which tensors a release holds: ``{file name: {tensor name: TensorSpec}}``."""
+    """Tell which tensors a release holds: ``{file name: {tensor name: TensorSpec}}``.
+
+    An arm's own model has its files beside the main one's, under its name.
+    """
     items, customers = manifest.counts.items, manifest.counts.customers
     interactions, size = manifest.counts.interactions, manifest.embedding_size
     k, last = min(GOLDEN_K, items), items - 1
@@ -77,6 +80,10 @@ def expected_tensors(manifest: Manifest) -> dict[str, dict[str, TensorSpec]]:
     }
     if manifest.encoder == "history":
         expected["items.safetensors"]["source_embeddings"] = TensorSpec("float32", (items, size))
+    for arm in manifest.own_arms:
+        its_own = expected_tensors(manifest.of_arm(arm))
+        for name in ("items.safetensors", "golden.safetensors"):
+            expected[f"{arm.name}.{name}"] = its_own[name]
     return expected
 
 

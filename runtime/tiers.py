@@ -11,22 +11,24 @@ import numpy.typing as npt
 
 from c2rec.runtime.asked import Asked, Rows, Shown, best_of, history_of
 from c2rec.runtime.because import Basis
-from c2rec.runtime.cache import Cache, Customer
+from c2rec.runtime.cache import Customer
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranked import Ranked, Scored
 from c2rec.runtime.records import CHANNELS, Tier
 
 if TYPE_CHECKING:
     from c2rec.runtime.engine import Engine, Filter
-    from c2rec.runtime.scorer import Encoder
+    from c2rec.runtime.scorer import Encoder, Source
 
 
 class Tiers:
-    """The tiers of one release; use it in the thread that opened the cache.
+    """The tiers of one model of a release; use it in the thread that opened the cache.
 
     Args:
-        cache: an open release.
-        manifest: its manifest.
+        cache: an open release, or what it has of an arm's own model.
+        manifest: of a release of this model alone.
+        stored: whether the release's customers have embeddings of this model; else they are
+            encoded from their histories.
 
     Attributes:
         popularity: float32 (2, items); what no answer can do without.
@@ -35,16 +37,16 @@ class Tiers:
         HomeError: the item side is damaged.
     """
 
-    def __init__(self, cache: Cache, manifest: Manifest) -> None:
-        self._cache, self._manifest = cache, manifest
+    def __init__(self, cache: "Source", manifest: Manifest, *, stored: bool = True) -> None:
+        self._cache, self._manifest, self._stored = cache, manifest, stored
         self.popularity = cache.array("popularity")
         self._filtered: tuple[Shown, Filter] | None = None  # the last one used
 
     def modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
         """Rank by the first tier that the model serves; None where it serves neither."""
-        if customer is not None and customer.has.any():
+        if customer is not None and self._knows(customer):
             items, channels = history_of(customer, in_basket, asked.channel)
-            if len(in_basket) and self._can_encode:
+            if self._can_encode and (len(in_basket) or not self._stored):
                 components, has = self._encode(items, channels)
             else:
                 components, has = customer.components[None], customer.has[None]
@@ -57,6 +59,10 @@ class Tiers:
             basis = Basis(components[0], items, channels, np.ones(len(items), np.bool_), True)
             return self._scored("basket", basis, has, asked)
         return None
+
+    def _knows(self, customer: Customer) -> bool:
+        """Whether the model has something to go by."""
+        return bool(customer.has.any() if self._stored else len(customer.history_items))
 
     def _scored(
         self, tier: Tier, basis: Basis, has: npt.NDArray[np.bool_], asked: Asked

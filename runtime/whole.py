@@ -7,14 +7,29 @@ file that was replaced or written to is always found, a bit that the disk lost a
 a serving process.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import ITEMS, generation_path, home_errors, install_command, sha256_of
+from c2rec.runtime.disk import (
+    ITEMS,
+    generation_path,
+    home_errors,
+    install_command,
+    kept_path,
+    sha256_of,
+)
 from c2rec.runtime.errors import HomeError
 from c2rec.runtime.state import Generation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from c2rec.runtime.manifest import ListedFile
 
 _NOTES = "whole.json"
 
@@ -70,6 +85,43 @@ def whole_cache(home: Path, generation: Generation, *, thorough: bool) -> Cache:
         cache.close()
         raise
     return cache
+
+
+def damaged_arms(home: Path, cache: Cache, *, thorough: bool) -> dict[str, HomeError]:
+    """Tell which arms of an open generation can't use their own model, and why.
+
+    The release itself is none the worse for it: its main model answers for them.
+
+    Args:
+        home: the home folder.
+        cache: the generation, of which ``whole_cache`` has checked the rest.
+        thorough: read every byte, see ``check_whole``.
+
+    Raises:
+        HomeError: the generation can't be read.
+    """
+    if "experiment" not in cache.manifest_document():
+        return {}
+    found = {}
+    manifest = cache.manifest()
+    for arm in manifest.own_arms:
+        name = f"{arm.name}.{ITEMS}"
+        sha256 = manifest.files[name].sha256
+        try:
+            path = kept_path(cache.path.parent, name, sha256)
+            check_whole(home, path, sha256, thorough=thorough)
+        except HomeError as error:
+            found[arm.name] = error
+    return found
+
+
+def item_sides(folder: Path, files: Mapping[str, ListedFile]) -> dict[Path, str]:
+    """Where the item sides of a release's models are kept, with the sha256 of each."""
+    return {
+        kept_path(folder, name, listed.sha256): listed.sha256
+        for name, listed in files.items()
+        if name == ITEMS or name.endswith(f".{ITEMS}")
+    }
 
 
 def note_whole(home: Path, path: Path, sha256: str) -> None:

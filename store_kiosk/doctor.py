@@ -19,7 +19,7 @@ from c2rec.runtime.outbox import QUOTA
 from c2rec.runtime.outbox_file import has_wal_bug
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import State, find_floors, find_state, read_tables
-from c2rec.runtime.whole import whole_cache
+from c2rec.runtime.whole import damaged_arms, whole_cache
 from c2rec.store_kiosk.findings import Check, Finding, Found, Verdict
 from c2rec.store_kiosk.machine_checks import MACHINE_CHECKS
 
@@ -154,7 +154,11 @@ def _release(home: Path) -> Found:
             yield verdict, f"the {role} release is damaged: {error}", "c2rec-kiosk sync"
             continue
         data_to = str(cache.manifest_document()["data"]["to"])
+        damaged = damaged_arms(home, cache, thorough=True)
         cache.close()
+        for arm, why in damaged.items():
+            text = f"arm {arm} of the {role} release is answered by the main model: {why}"
+            yield "warning", text, "c2rec-kiosk sync"
         yield "ok", f"the {role} release {generation.release} is whole, every byte read", None
         if role == "active":
             yield from _age(data_to)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.documents import (
-    TRAVELLING,
     BlobRef,
     DeltaRef,
     PublishedRelease,
@@ -24,6 +23,7 @@ from c2rec.runtime.documents import (
     parse_ring,
     parse_tombstones,
     tombstones_json,
+    travelling,
     wave_place,
 )
 from c2rec.runtime.errors import ReleaseError
@@ -41,9 +41,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> PublishedRelease:
     make_release(folder)
     manifest = read_bundle(folder).manifest
     files = {
-        name: (BlobRef(listed.sha256, listed.bytes),)
-        for name, listed in manifest.files.items()
-        if name in TRAVELLING
+        name: (BlobRef(manifest.files[name].sha256, manifest.files[name].bytes),)
+        for name in travelling(manifest)
     }
     return PublishedRelease(12, NOW, "0.1.0", SPACE, manifest, files, (BLOB, BLOB), None)
 

@@ -1,0 +1,167 @@
+"""The models of a release, the main one and those of an experiment's arms, and who gets which.
+
+Each is loaded when it is first needed, and kept. Where an arm's own model is damaged, the main one
+answers for it, and the operator is told.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+from c2rec.runtime.asked import Asked, Rows
+from c2rec.runtime.because import Because
+from c2rec.runtime.cache import Cache, Customer
+from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
+from c2rec.runtime.experiment import MAIN, Arm
+from c2rec.runtime.identity import Identity, pseudonym
+from c2rec.runtime.item_side import ArmSide
+from c2rec.runtime.manifest import Manifest
+from c2rec.runtime.ranked import Ranked
+from c2rec.runtime.tiers import Tiers
+
+
+class Model:
+    """One model of a release; use it in the thread that opened the cache.
+
+    Args:
+        name: ``main``, or the arm's.
+        side: what the release has of it.
+
+    Attributes:
+        manifest: of a release of this model alone.
+        tiers: what it can rank.
+
+    Raises:
+        HomeError: it is damaged.
+    """
+
+    def __init__(self, name: str, side: Cache | ArmSide) -> None:
+        self.name, self._side = name, side
+        self.manifest: Manifest = side.manifest()
+        self.tiers = Tiers(side, self.manifest, stored=name == MAIN)
+
+    @cached_property
+    def because(self) -> Because:
+        """Finds reasons."""
+        return Because(self._side)
+
+
+class Models:
+    """The models of an open release; use it in the thread that opened the cache.
+
+    Args:
+        cache: the release.
+        identity: of the kiosk; by the pseudonym that it gives a customer their arm is found, on a
+            kiosk that was never enrolled by the id.
+        warn: is told what an operator should know.
+
+    Attributes:
+        main: the main model.
+        assigns: whether customers are assigned to arms; else the main model is everybody's.
+
+    Raises:
+        HomeError: the cache's manifest or the main model's item side is damaged.
+    """
+
+    def __init__(
+        self, cache: Cache, identity: Identity | None, warn: Callable[[str], None]
+    ) -> None:
+        self._cache, self._warn = cache, warn
+        self._key = None if identity is None else identity.customer_key
+        self.main = Model(MAIN, cache)
+        self._experiment = self.main.manifest.experiment
+        # without its key a kiosk can't find the arm that all others do
+        self.assigns = self._key is not None or cache.about("customers") != "pseudonyms"
+        self._sides: list[ArmSide] = []
+        self._own: dict[str, Model] = {}
+        self._damaged: Mapping[str, HomeError] = {}
+
+    def close(self) -> None:
+        """Close what was opened; the cache stays open."""
+        while self._sides:
+            self._sides.pop().close()
+        self._own.clear()
+
+    def leave_out(self, damaged: Mapping[str, HomeError]) -> None:
+        """Use the main model in the place of these arms' own: ``whole.damaged_arms`` has them."""
+        self._damaged = damaged
+
+    def serving(self, customer_id: str | None) -> "Serving":
+        """Make what answers one request of a customer, or of anyone."""
+        arm = None
+        if self._experiment is not None and customer_id is not None and self.assigns:
+            key = self._key
+            named = customer_id if key is None else pseudonym(key, customer_id).hex()
+            arm = self._experiment.arm_of(named)
+        return Serving(self, arm)
+
+    def label(self, arm: Arm | None) -> str | None:
+        """What answers and events call an arm."""
+        if arm is None or self._experiment is None:
+            return None
+        return self._experiment.label(arm)
+
+    def of(self, arm: Arm | None) -> Model:
+        """The model that ranks for an arm; it may be the main one in the place of its own."""
+        if arm is None or arm.serves != "own":
+            return self.main
+        if arm.name in self._damaged:
+            self.warn(arm, self._damaged[arm.name])
+            return self.main
+        try:
+            if arm.name not in self._own:
+                self._own[arm.name] = self._open(arm)
+            return self._own[arm.name]
+        except HomeError as error:
+            self.warn(arm, error)
+            return self.main
+
+    def warn(self, arm: Arm, error: Exception) -> None:
+        """Tell that the main model answers in the place of an arm's own."""
+        self._warn(f"{error}; the main model answers for arm {arm.name}")
+
+    def _open(self, arm: Arm) -> Model:
+        side = ArmSide(self._cache, arm)
+        try:
+            model = Model(arm.name, side)
+        except BaseException:
+            side.close()
+            raise
+        self._sides.append(side)
+        return model
+
+
+class Serving:
+    """What answers one request.
+
+    Args:
+        models: of the release.
+        arm: that the customer is in; None for nobody's request, or without an experiment.
+
+    Attributes:
+        arm: what answers and events call the arm.
+        by_sales: whether the arm is shown what sells, and nothing that is made for a customer.
+        model: what ranks; after ``modelled``, what did.
+    """
+
+    def __init__(self, models: Models, arm: Arm | None) -> None:
+        self._models, self._arm = models, arm
+        self.arm = models.label(arm)
+        self.by_sales = arm is not None and arm.serves == "popular"
+        self.model = models.of(arm)
+
+    def modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
+        """Rank as ``Tiers.modelled``; by the main model where an arm's own fails.
+
+        Raises:
+            HomeError, ReleaseError, RequestError: the main model can't rank.
+        """
+        if self.by_sales:
+            return None
+        try:
+            return self.model.tiers.modelled(customer, in_basket, asked)
+        except (HomeError, ReleaseError, RequestError) as error:
+            if self._arm is None or self.model is self._models.main:
+                raise
+            self._models.warn(self._arm, error)
+            self.model = self._models.main
+            return self.model.tiers.modelled(customer, in_basket, asked)
