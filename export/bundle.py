@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.export.space import space_of
 from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import PublishError, ReleaseError
+from c2rec.runtime.experiment import Experiment
 from c2rec.runtime.manifest import (
     MANIFEST,
     ChannelCalibration,
@@ -66,8 +67,24 @@ class Content:
     interactions: int
 
 
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What an experiment adds to a bundle; ``arms.py`` makes it."""
+
+    experiment: Experiment
+    files: Mapping[str, bytes]
+    """By name, those that don't hang on the release's name."""
+    graphs: Callable[[str], Mapping[str, bytes]]
+    """Makes the others, with the release's name in them."""
+
+
 def write_bundle(
-    run: Run, out: Path, *, data: Dataset | None = None, check: Callable[[Path], object]
+    run: Run,
+    out: Path,
+    *,
+    data: Dataset | None = None,
+    further: Further | None = None,
+    check: Callable[[Path], object],
 ) -> Manifest:
     """Write the bundle of a run.
 
@@ -77,6 +94,7 @@ def write_bundle(
         run: a fitted run.
         out: a folder that doesn't exist, or an empty one.
         data: the purchases that it knows, as of ``with_newer``; None for the run's own.
+        further: an experiment.
         check: called with the complete folder under a temporary name; raises to refuse it.
 
     Raises:
@@ -92,7 +110,7 @@ def write_bundle(
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         temporary.chmod(0o755)
-        manifest = _write(run, data, content, temporary)
+        manifest = _write(run, data, content, further, temporary)
         check(temporary)
         temporary.replace(out)
         sync_to_disk(out.parent)
@@ -124,7 +142,7 @@ def collect(run: Run, dataset: Dataset) -> Content:
     _, everything = all_history(dataset, vocabulary.item_ids)
     sold = popularity(everything, model.items, blend)
     index = PurchaseIndex(purchases, customers=len(customer_ids), items=run.data.index.items)
-    items = {**_item_side(model), "popularity": sold}
+    items = {**item_side(model), "popularity": sold}
     with torch.inference_mode():
         # a table has learned only the components that training had data for
         known = index if model.config.encoder == "history" else run.data.index
@@ -180,8 +198,8 @@ def customers_of(run: Run, data: Dataset) -> tuple[list[str], Purchases]:
 
 def space_of_run(run: Run) -> str:
     """The space of every release of a run, 64 hex digits."""
-    graphs = [graph.SerializeToString(deterministic=True) for graph in _graphs(run.model, "")]
-    return space_of(run.data.split.vocabulary.item_ids, _item_side(run.model), graphs)
+    graphs = [graph.SerializeToString(deterministic=True) for graph in graphs_of(run.model, "")]
+    return space_of(run.data.split.vocabulary.item_ids, item_side(run.model), graphs)
 
 
 def calibration(run: Run) -> tuple[ChannelCalibration, ChannelCalibration] | None:
@@ -199,7 +217,7 @@ def calibration(run: Run) -> tuple[ChannelCalibration, ChannelCalibration] | Non
     return found[0], found[1]
 
 
-def _item_side(model: C2Rec) -> dict[str, Array]:
+def item_side(model: C2Rec) -> dict[str, Array]:
     """Tensors of items.safetensors, but popularity, which changes with every day's sales."""
     with torch.inference_mode():
         catalogue = torch.arange(model.items)
@@ -287,12 +305,14 @@ def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str
     return catalogue.rows(named=True)
 
 
-def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manifest:
+def _write(
+    run: Run, dataset: Dataset, content: Content, further: Further | None, folder: Path
+) -> Manifest:
     model = run.model
     files = {
-        "items.safetensors": _tensors(content.items),
-        "customers.safetensors": _tensors(content.customers),
-        "golden.safetensors": _tensors(content.golden),
+        "items.safetensors": safetensors(content.items),
+        "customers.safetensors": safetensors(content.customers),
+        "golden.safetensors": safetensors(content.golden),
         "items.jsonl": _json_lines(content.item_rows),
         "customers.jsonl": _json_lines(content.customer_ids),
         "stores.jsonl": _json_lines(content.stores),
@@ -300,11 +320,20 @@ def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manife
     days = dataset.transactions["timestamp"].dt.date()
     first, last = str(days.min()), str(days.max())
     # the graphs carry the release's name, so the name is made of everything but it
-    nameless = [graph.SerializeToString(deterministic=True) for graph in _graphs(model, "")]
-    digests = [hashlib.sha256(data).digest() for data in [*files.values(), *nameless]]
+    nameless = [graph.SerializeToString(deterministic=True) for graph in graphs_of(model, "")]
+    everything = [*files.values(), *nameless]
+    if further is not None:
+        files |= further.files
+        said = json.dumps(further.experiment.document()).encode()
+        everything += [*further.files.values(), *further.graphs("").values(), said]
+    digests = [hashlib.sha256(data).digest() for data in everything]
     release = f"{last}-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
-    for name, graph in zip(("scorer.onnx", "encoder.onnx"), _graphs(model, release), strict=False):
+    for name, graph in zip(
+        ("scorer.onnx", "encoder.onnx"), graphs_of(model, release), strict=False
+    ):
         files[name] = graph.SerializeToString(deterministic=True)
+    if further is not None:
+        files |= further.graphs(release)
 
     for name, data in files.items():
         write_bytes(folder / name, data)
@@ -324,19 +353,22 @@ def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manife
             for name, data in files.items()
         },
         calibration=calibration(run),
+        experiment=None if further is None else further.experiment,
     )
     write_bytes(folder / MANIFEST, manifest.to_json().encode())
     return manifest
 
 
-def _graphs(model: C2Rec, release: str) -> list[Any]:
+def graphs_of(model: C2Rec, release: str) -> list[Any]:
+    """Make scorer.onnx and, with a history encoder, encoder.onnx."""
     graphs = [scorer_graph(model, release)]
     if model.config.encoder == "history":
         graphs.append(encoder_graph(model, release))
     return graphs
 
 
-def _tensors(arrays: dict[str, Array]) -> bytes:
+def safetensors(arrays: dict[str, Array]) -> bytes:
+    """Write a safetensors file."""
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 

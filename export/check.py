@@ -1,19 +1,24 @@
 """Whether a bundle is whole, runs as a kiosk would run it, and answers as its model does."""
 
 import tempfile
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from c2rec.export.arms import arm_tensors
 from c2rec.export.bundle import collect
 from c2rec.export.parity import Parity, compare
 from c2rec.runtime.build import build_cache
 from c2rec.runtime.bundle import Bundle, read_bundle
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.experiment import Arm
 from c2rec.runtime.golden import ABSOLUTE, RELATIVE, check_golden
+from c2rec.runtime.item_side import ArmSide, told_of
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.scorer import Encoder, Scorer
 from c2rec.runtime.tensors import Array
@@ -30,9 +35,25 @@ class Checked:
     """Golden customers, each answered in both channels."""
     parity: Parity | None
     """The comparison with PyTorch; None without a run."""
+    arms: Mapping[str, "CheckedArm"]
+    """The same of each arm with a model of its own."""
 
 
-def check_bundle(folder: Path, run: Run | None = None, data: Dataset | None = None) -> Checked:
+@dataclass(frozen=True, slots=True)
+class CheckedArm:
+    """What a check saw of an arm's own model."""
+
+    golden: int
+    parity: Parity | None
+
+
+def check_bundle(
+    folder: Path,
+    run: Run | None = None,
+    data: Dataset | None = None,
+    *,
+    arms: Mapping[str, Run] | None = None,
+) -> Checked:
     """Check a bundle.
 
     Names, sizes, digests, shapes and values; both graphs with ``onnx.checker``; golden inputs
@@ -43,6 +64,7 @@ def check_bundle(folder: Path, run: Run | None = None, data: Dataset | None = No
         folder: the bundle.
         run: the run it was made of, or None.
         data: the purchases it was made of; None for the run's own.
+        arms: the runs of arms with a model of their own, by name; they need ``run``.
 
     Raises:
         ReleaseError: something doesn't hold.
@@ -61,12 +83,46 @@ def check_bundle(folder: Path, run: Run | None = None, data: Dataset | None = No
             parity = None
             if run is not None:
                 _compare_content(bundle, run, data or run.data.dataset)
-                encoder = Encoder(cache) if bundle.manifest.encoder == "history" else None
-                scale = float(cache.array("golden/components").std())
-                parity = compare(run.model, Scorer(cache), encoder, scale=scale)
+                parity = _parity(run, cache)
+            checked = {
+                arm.name: _check_arm(bundle, cache, arm, (arms or {}).get(arm.name), run, data)
+                for arm in bundle.manifest.own_arms
+            }
         finally:
             cache.close()
-    return Checked(bundle.manifest, golden, parity)
+    for name in sorted((arms or {}).keys() - checked.keys()):
+        listed = ", ".join(checked) or "none"
+        raise ReleaseError(
+            f"the bundle has no arm {name!r} with a model of its own; it has: {listed}"
+        )
+    return Checked(bundle.manifest, golden, parity, checked)
+
+
+def _check_arm(
+    bundle: Bundle,
+    cache: Cache,
+    arm: Arm,
+    its_run: Run | None,
+    run: Run | None,
+    data: Dataset | None,
+) -> CheckedArm:
+    with closing(ArmSide(cache, arm)) as side:
+        with told_of(f"arm {arm.name}"):
+            check_golden(side)
+        parity = None
+        if its_run is not None and run is not None:
+            tensors = arm_tensors(arm.name, its_run, run, data or run.data.dataset)
+            ours = {f"{arm.name}.{file}": each for file, each in tensors.items()}
+            _compare_tensors(bundle, ours, its_run)
+            with told_of(f"arm {arm.name}"):
+                parity = _parity(its_run, side)
+        return CheckedArm(len(side.array("golden/has")), parity)
+
+
+def _parity(run: Run, source: Cache | ArmSide) -> Parity:
+    encoder = Encoder(source) if source.manifest().encoder == "history" else None
+    scale = float(source.array("golden/components").std())
+    return compare(run.model, Scorer(source), encoder, scale=scale)
 
 
 def _check_graph(bundle: Bundle, name: str) -> None:
@@ -107,13 +163,18 @@ def _compare_content(bundle: Bundle, run: Run, data: Dataset) -> None:
             raise ReleaseError(f"the bundle's {kind} ids are not those of the run in {run.folder}")
     if [list(each) for block in bundle.customers() for each in block.stores] != content.stores:
         raise ReleaseError(f"stores.jsonl is not what the run in {run.folder} gives")
-    for file, tensors in (
-        ("items.safetensors", content.items),
-        ("customers.safetensors", content.customers),
-        ("golden.safetensors", content.golden),
-    ):
+    tensors = {
+        "items.safetensors": content.items,
+        "customers.safetensors": content.customers,
+        "golden.safetensors": content.golden,
+    }
+    _compare_tensors(bundle, tensors, run)
+
+
+def _compare_tensors(bundle: Bundle, tensors: Mapping[str, Mapping[str, Array]], run: Run) -> None:
+    for file, expected_of in tensors.items():
         stored = bundle.tensors(file)
-        for name, expected in tensors.items():
+        for name, expected in expected_of.items():
             got: Array = np.concatenate(list(stored.chunks(name)))
             tolerance = (ABSOLUTE, RELATIVE) if expected.dtype == np.float32 else (0, 0)
             if got.shape != expected.shape or not np.allclose(

@@ -49,6 +49,7 @@ _BODY = pl.Struct(
         "tier": pl.String,
         "path": pl.String,
         "arm": pl.String,
+        "model": pl.String,
         "items": pl.List(_ITEM),
     }
 )
@@ -167,6 +168,7 @@ def _rows(events: pl.DataFrame, customers: Mapping[str, str] | None) -> pl.DataF
             tier="tier",
             path="path",
             arm="arm",
+            model="model",
             arrived="arrived",
             sender="sender",
             impossible="impossible",

@@ -28,6 +28,7 @@ MAX_QUANTITY = 10_000
 MAX_PRICE = 1e7
 _ID_LENGTH = 256
 _NAME_LENGTH = 100
+_NAMED = ("session", "release", "tier", "path", "arm", "model")
 _HEX = frozenset("0123456789abcdef")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 4_102_444_800_000
@@ -88,7 +89,9 @@ class Event:
     path: str | None = None
     """Which path answered: the release alone, or joined with online scores in some way."""
     arm: str | None = None
-    """Arm of an experiment."""
+    """Arm of an experiment, as ``experiment/arm``."""
+    model: str | None = None
+    """Which model of the release ranked; None where none did."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -102,7 +105,7 @@ class Event:
             raise EventError("customer is no pseudonym; allowed: 32 hex digits, or nothing")
         if self.tier is not None and self.tier not in TIERS:
             raise _refused("tier", self.tier, " | ".join(TIERS))
-        for name in ("session", "release", "path", "arm"):
+        for name in ("session", "release", "path", "arm", "model"):
             value = getattr(self, name)
             if value is not None and not _is_name(value):
                 raise _refused(name, value, f"1 to {_NAME_LENGTH} printable characters, or nothing")
@@ -172,7 +175,7 @@ def event_body(event: Event, stamp: Stamp) -> str:
         }
         for i in event.items
     ]
-    named = {n: getattr(event, n) for n in ("session", "release", "tier", "path", "arm")}
+    named = {n: getattr(event, n) for n in _NAMED}
     document = {
         "id": stamp.event_id,
         "kind": event.kind,
@@ -232,6 +235,7 @@ def parse_record(line: bytes) -> Record:
             tier=found.get("tier"),
             path=found.get("path"),
             arm=found.get("arm"),
+            model=found.get("model"),
         ),
         Stamp(
             event_id=found.get("id"),  # type: ignore[arg-type]
@@ -250,15 +254,13 @@ def shown_event(
     *,
     customer: str | None = None,
     session: str | None = None,
-    arm: str | None = None,
 ) -> Event:
-    """Make the event that says an answer was shown.
+    """Make the event that says an answer was shown, with the arm that the answer has.
 
     Args:
         answer: what the kiosk answered; of more than ``MAX_ITEMS`` items, the first.
         customer: the pseudonym of whom it was for, where that is known.
         session: the visit.
-        arm: of the experiment.
 
     Raises:
         EventError: the answer has no items, or an argument can't be so.
@@ -274,8 +276,9 @@ def shown_event(
         session=session,
         release=answer.release,
         tier=answer.tier,
-        path=getattr(answer, "path", None),
-        arm=arm,
+        path=answer.path,
+        arm=answer.arm,
+        model=answer.model,
     )
 
 

@@ -171,8 +171,8 @@ class Api:
             found = self._desk.recommend(asked, k)
             self._answered(found)
             shown = tuple(item.item_id for item in found.items)
-            if shown != session.shown:  # else in another language
-                session.shown = shown
+            if (shown, found.arm) != (session.shown, session.arm):  # else in another language
+                session.shown, session.arm = shown, found.arm
                 self._desk.shown(found, asked)
             basket = [self._desk.product(item_id) for item_id in session.basket]
             return {
@@ -293,6 +293,8 @@ def _head(answer: Answer, language: Language) -> dict[str, Any]:
         "release": answer.release,
         "path": answer.path,
         "online_age_s": answer.online_age_s,
+        "arm": answer.arm,
+        "model": answer.model,
     }
 
 
@@ -305,6 +307,7 @@ def _asked(session: Session, body: Body) -> Asked:
         only=body.ids("only"),
         without=body.ids("without") or (),
         visit=session.visit,
+        arm=session.arm,
     )
 
 

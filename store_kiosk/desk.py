@@ -38,6 +38,8 @@ class Asked:
     """Ids of items that may not."""
     visit: str = ""
     """Which visit it is, for events."""
+    arm: str | None = None
+    """Of the answer that the shopper was shown, for events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +200,11 @@ class Desk:
             customer_id=asked.customer_id,
             channel=asked.channel,
             visit=asked.visit,
+            arm=asked.arm,
         )
 
     def _knows(self, customer_id: str) -> bool:
-        return self._current().recommender.recommend(customer_id, k=1).tier == "personal"
+        return self._current().recommender.knows(customer_id)
 
     def _shown(self, asked: Asked) -> Shown | None:
         recommender = self._current().recommender

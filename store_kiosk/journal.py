@@ -52,8 +52,9 @@ class Journal:
         customer_id: str | None,
         channel: Channel,
         visit: str,
+        arm: str | None,
     ) -> None:
-        """A shopper looks at an item, or has no interest in it."""
+        """A shopper looks at an item, or has no interest in it; ``arm`` is the shown answer's."""
         self._record(
             lambda outbox: Event(
                 kind=kind,
@@ -61,6 +62,7 @@ class Journal:
                 channel=channel,
                 customer=_customer(outbox, customer_id),
                 session=visit,
+                arm=arm,
             )
         )
 

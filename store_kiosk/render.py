@@ -61,6 +61,8 @@ def answer_document(answer: "Answer", language: Language = "en") -> dict[str, An
         "path": answer.path,
         "online_as_of": answer.online_as_of,
         "online_age_s": answer.online_age_s,
+        "arm": answer.arm,
+        "model": answer.model,
         "unknown_items": list(answer.unknown_items),
         "elapsed_ms": round(answer.elapsed_ms, 3),
     }
@@ -82,6 +84,9 @@ def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> st
     if answer.online_age_s is not None:
         age = _duration(answer.online_age_s)
         lines.append(f"Online scores: {age} old, {PATH_WORDS[answer.path]} ({answer.path})")
+    if answer.arm is not None:
+        instead = answer.model == "main" and not answer.arm.endswith("/main")
+        lines.append(f"Arm {answer.arm}" + (", answered by the main model" if instead else ""))
     lines.append("")
     head = ["", "name", "item", "score", *COMPONENTS, "reason"]
     rows = []
@@ -141,10 +146,19 @@ def status_document(
         "customers_here": here,
         **{name: manifest[name] for name in known},
         "data": {"from": days["from"], "to": days["to"], "age_days": age.days},
+        "experiment": _experiment_document(manifest),
         "installed_at": state.active.installed_at,
         "files": {str(p.relative_to(home)): p.stat().st_size for p in files if p.is_file()},
         "sqlite": sqlite3.sqlite_version,
     }
+
+
+def _experiment_document(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    experiment = manifest.get("experiment")
+    if experiment is None:
+        return None
+    arms = [{each: arm[each] for each in ("name", "share", "serves")} for arm in experiment["arms"]]
+    return {"name": experiment["name"], "arms": arms}
 
 
 def _sync_document(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -184,6 +198,7 @@ def status_text(document: dict[str, Any]) -> str:
         "customers": f"{document['customers_here']:,} here, of {counts['customers']:,}",
         "interactions": f"{counts['interactions']:,}",
         "model": f"{document['encoder']} encoder, embedding size {document['embedding_size']}",
+        "experiment": _experiment_text(document["experiment"]),
         "made": f"{document['created_at']} by {document['producer']}, format {document['format']}",
         "SQLite": document["sqlite"],
     }
@@ -219,6 +234,17 @@ def _duration(seconds: int) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length} {name}"
     return f"{seconds} s"
+
+
+def _experiment_text(experiment: Mapping[str, Any] | None) -> str:
+    if experiment is None:
+        return "none"
+    words = {"main": "the main model", "own": "its own model", "popular": "what sells"}
+    arms = [
+        f"{arm['name']} {100 * arm['share']:g} % by {words[arm['serves']]}"
+        for arm in experiment["arms"]
+    ]
+    return f"{experiment['name']}: {', '.join(arms)}"
 
 
 def _seq_text(document: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ class Session:
     dismissed: list[str] = field(default_factory=list)
     shown: tuple[str, ...] = ()
     """Ids of the items that the last answer had."""
+    arm: str | None = None
+    """Of an experiment, that the last answer had."""
     visit: str = field(default_factory=lambda: secrets.token_hex(8))
     """A name for events: it says nothing, and opens nothing."""
 
@@ -33,7 +35,7 @@ class Session:
         What was scanned before any card was is this shopper's own.
         """
         if self.customer_id not in (None, customer_id):
-            self.basket, self.dismissed, self.shown = [], [], ()
+            self.basket, self.dismissed, self.shown, self.arm = [], [], (), None
             self.visit = secrets.token_hex(8)
         self.customer_id = customer_id
 

@@ -58,7 +58,8 @@ def test_what_an_answer_showed_is_an_event() -> None:
     none = Attention(0, 0, 0)
     items = tuple(RecommendedItem(f"i{i}", "", 1.0, CATALOGUE, none) for i in range(300))
     event = shown_event(
-        Answer("c", "online", "personal", "r1", items, (), 1.0), customer=WHO.hex(), arm="b"
+        Answer("c", "online", "personal", "r1", items, (), 1.0, arm="e/b", model="main"),
+        customer=WHO.hex(),
     )
     assert (event.kind, event.channel, event.tier, event.release) == (
         "shown",
@@ -66,6 +67,7 @@ def test_what_an_answer_showed_is_an_event() -> None:
         "personal",
         "r1",
     )
+    assert (event.path, event.arm, event.model) == ("offline", "e/b", "main")
     assert [(each.item, each.position) for each in event.items[:2]] == [("i0", 1), ("i1", 2)]
     assert len(event.items) == 200
 

@@ -47,7 +47,8 @@ T = TypeVar("T")
 @click.option("--release", help="Release that answered.")
 @click.option("--tier", type=click.Choice(TIERS), help="Tier that answered.")
 @click.option("--path", "answered", help="Path that answered, as recommend --json tells it.")
-@click.option("--arm", help="Arm of an experiment.")
+@click.option("--arm", help="Arm of an experiment, as recommend --json tells it.")
+@click.option("--model", help="Model that ranked, as recommend --json tells it.")
 @JSON
 @click.pass_obj
 def record(
@@ -64,6 +65,7 @@ def record(
     tier: "Tier | None",
     answered: str | None,
     arm: str | None,
+    model: str | None,
     as_json: bool,
 ) -> None:
     """Record that each ITEM was shown, tapped, bought or dismissed; print the event's id.
@@ -100,6 +102,7 @@ def record(
             tier=tier,
             path=answered,
             arm=arm,
+            model=model,
         )
     except EventError as error:  # every field of it is an option or an argument
         raise WrongUsageError(plain(str(error))) from error
