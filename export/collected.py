@@ -242,6 +242,8 @@ def _body(record: Record) -> str:
         "tier": event.tier,
         "path": event.path,
         "arm": event.arm,
+        # left out where there is none, so that events of earlier versions stay the same
+        **({} if event.model is None else {"model": event.model}),
         "items": [[i.item, i.position, i.quantity, i.price] for i in event.items],
     }
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

@@ -47,19 +47,26 @@ class Head:
         return self.keys.identity(store, device)
 
     def publish(
-        self, *, name: str | None = None, options: dict[str, Any] | None = None, **bundle: Any
+        self,
+        *,
+        name: str | None = None,
+        options: dict[str, Any] | None = None,
+        change: Callable[[Path], object] = lambda _: None,
+        **bundle: Any,
     ) -> Published:
         """Make a bundle and publish it.
 
         Args:
             name: of the release; by default another for each.
             options: of ``publish``, such as ``ring`` or ``waves``.
+            change: made to the bundle before.
             bundle: of ``make_release``, such as ``seed``, ``stores`` or ``customers``; the same
                 seed gives the same space.
         """
         number = len(self.releases) + 1
         name = name or f"2020-07-27-{number:08x}"
         made = make_release(self.folder / f"bundle-{number}", name=name, **bundle)
+        change(made.folder)
         self.releases.append(made)
         return publish(made.folder, self.repo, self.keys, **(options or {}))
 

@@ -52,6 +52,7 @@ def events(draw: st.DrawFn) -> Event:
             tier=st.none() | st.sampled_from(["personal", "basket"]),
             path=NAMES,
             arm=NAMES,
+            model=NAMES,
         )
     )
 

@@ -57,7 +57,7 @@ def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
     text = succeed(home, "recommend", "c000003", "-k", "3", "--basket", "i000001,nope", "--json")
     answer = json.loads(text)
     keys = (
-        "schema customer_id channel tier release items path online_as_of online_age_s "
+        "schema customer_id channel tier release items path online_as_of online_age_s arm model "
         "unknown_items elapsed_ms"
     )
     assert list(answer) == keys.split()

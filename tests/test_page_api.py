@@ -22,6 +22,7 @@ from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.guard import PUBLIC
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.sessions import MOST, Session
+from tests.experiments import add_experiment
 from tests.kiosk_page import (
     CARD,
     TOKEN,
@@ -321,6 +322,45 @@ def test_what_is_shown_tapped_and_dismissed_is_kept_for_head_office(tmp_path: Pa
     assert (events[0].tier, events[0].path, events[0].channel) == ("personal", "offline", "offline")
     for path in home.rglob("events*"):
         assert CARD.encode() not in path.read_bytes()
+
+
+def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_path: Path) -> None:
+    """Whatever is active by then: here a release without the experiment takes its place."""
+    release = make_release(tmp_path / "bundle")
+    add_experiment(release.folder)
+    home, identity = tmp_path / "home", make_identity()
+    install(release.folder, home)
+    identity_path(home).write_text(identity.to_json())
+    seen = {}
+    with serve_page(home) as served:
+        for customer in ("c000003", "c000004", "c000005", "c000006", "c000007"):
+            session = served.session()
+            served.json("POST", f"{session}/recommendations", {})  # nobody yet
+            assert served.json("POST", f"{session}/scans", {"code": customer})["known"]
+            shown = served.json("POST", f"{session}/recommendations", {})
+            item = {"item_id": shown["items"][0]["item_id"]}
+            detail = served.json("POST", f"{session}/details", item)
+            assert (detail["arm"], detail["release"]) == (shown["arm"], shown["release"])
+            served.json("POST", f"{session}/dismissals", item)
+            seen[pseudonym(identity.customer_key, customer).hex()] = shown["arm"], shown["model"]
+        other = make_release(tmp_path / "other", name="2020-08-27-00000002", seed=1)
+        install(other.folder, home)
+        served.json("POST", f"{session}/dismissals", {"item_id": shown["items"][1]["item_id"]})
+        again = served.json("POST", f"{session}/recommendations", {})
+        assert (again["arm"], again["model"]) == (None, "main")
+    assert len({arm for arm, _ in seen.values()}) > 1
+    outbox = Outbox(home, identity)
+    frozen = outbox.freeze()
+    outbox.close()
+    assert frozen is not None
+    events = [each.event for each in parse_batch(frozen.content, identity.device_key).records]
+    assert {event.arm for event in events if event.customer is None} == {None}
+    for customer, (arm, model) in seen.items():
+        theirs = [event for event in events if event.customer == customer]
+        told = [(event.kind, event.arm, event.model) for event in theirs]
+        assert told[:3] == [("shown", arm, model), ("tapped", arm, None), ("dismissed", arm, None)]
+    last = [(event.kind, event.arm) for event in events[-2:]]
+    assert last == [("dismissed", arm), ("shown", None)]
 
 
 def test_a_kiosk_that_can_t_keep_events_answers_all_the_same(tmp_path: Path) -> None:
