@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from c2rec.runtime.batches import parse_batch
+from c2rec.runtime.experiment import assign
 from c2rec.runtime.identity import identity_path, pseudonym
 from c2rec.runtime.install import install
 from c2rec.runtime.outbox import Outbox
@@ -22,7 +23,7 @@ from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.guard import PUBLIC
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.sessions import MOST, Session
-from tests.experiments import add_experiment
+from tests.experiments import SHARES, add_experiment
 from tests.kiosk_page import (
     CARD,
     TOKEN,
@@ -331,16 +332,22 @@ def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_pat
     home, identity = tmp_path / "home", make_identity()
     install(release.folder, home)
     identity_path(home).write_text(identity.to_json())
-    seen = {}
+    known, seen = [f"c{n:06}" for n in range(3, 30)], {}
+
+    def arm_of(customer: str) -> str:
+        return assign("spring", SHARES, pseudonym(identity.customer_key, customer).hex())
+
     with serve_page(home) as served:
-        for customer in ("c000003", "c000004", "c000005", "c000006", "c000007"):
+        for arm in SHARES:
+            of_arm = (each for each in known if arm_of(each) == arm)
+            customer = next(of_arm)
             session = served.session()
             served.json("POST", f"{session}/recommendations", {})  # nobody yet
             assert served.json("POST", f"{session}/scans", {"code": customer})["known"]
             shown = served.json("POST", f"{session}/recommendations", {})
             item = {"item_id": shown["items"][0]["item_id"]}
             detail = served.json("POST", f"{session}/details", item)
-            assert (detail["arm"], detail["release"]) == (shown["arm"], shown["release"])
+            assert detail["arm"] == shown["arm"] == f"spring/{arm}"
             served.json("POST", f"{session}/dismissals", item)
             seen[pseudonym(identity.customer_key, customer).hex()] = shown["arm"], shown["model"]
         other = make_release(tmp_path / "other", name="2020-08-27-00000002", seed=1)
@@ -348,19 +355,19 @@ def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_pat
         served.json("POST", f"{session}/dismissals", {"item_id": shown["items"][1]["item_id"]})
         again = served.json("POST", f"{session}/recommendations", {})
         assert (again["arm"], again["model"]) == (None, "main")
-    assert len({arm for arm, _ in seen.values()}) > 1
     outbox = Outbox(home, identity)
     frozen = outbox.freeze()
     outbox.close()
     assert frozen is not None
     events = [each.event for each in parse_batch(frozen.content, identity.device_key).records]
     assert {event.arm for event in events if event.customer is None} == {None}
-    for customer, (arm, model) in seen.items():
-        theirs = [event for event in events if event.customer == customer]
+    for name, (label, model) in seen.items():
+        theirs = [event for event in events if event.customer == name]
         told = [(event.kind, event.arm, event.model) for event in theirs]
-        assert told[:3] == [("shown", arm, model), ("tapped", arm, None), ("dismissed", arm, None)]
+        assert told[0] == ("shown", label, model)
+        assert told[1:3] == [("tapped", label, None), ("dismissed", label, None)]
     last = [(event.kind, event.arm) for event in events[-2:]]
-    assert last == [("dismissed", arm), ("shown", None)]
+    assert last == [("dismissed", "spring/holdout"), ("shown", None)]
 
 
 def test_a_kiosk_that_can_t_keep_events_answers_all_the_same(tmp_path: Path) -> None:
