@@ -333,6 +333,7 @@ def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_pat
     install(release.folder, home)
     identity_path(home).write_text(identity.to_json())
     known, seen = [f"c{n:06}" for n in range(3, 30)], {}
+    session, shown = "", dict[str, Any]()
 
     def arm_of(customer: str) -> str:
         return assign("spring", SHARES, pseudonym(identity.customer_key, customer).hex())
