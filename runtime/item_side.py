@@ -51,6 +51,15 @@ class ItemSide:
         """Close the file; arrays that were taken stay."""
         self._file.close()
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies there by now, as after a repair."""
+        try:
+            there = self.path.stat()
+        except OSError:  # what is open can be read on
+            return False
+        return not os.path.samestat(there, os.fstat(self._file.fileno()))
+
     def array(self, name: str) -> npt.NDArray[Any]:
         """Map a tensor, read only.
 
@@ -94,6 +103,11 @@ class ArmSide:
     def close(self) -> None:
         """Close its file."""
         self._side.close()
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies in the place of its own by now."""
+        return self._side.replaced
 
     def manifest(self) -> Manifest:
         """The manifest of a release of this model alone."""

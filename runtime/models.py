@@ -71,19 +71,26 @@ class Models:
         self._experiment = self.main.manifest.experiment
         # without its key a kiosk can't find the arm that all others do
         self.assigns = self._key is not None or cache.about("customers") != "pseudonyms"
-        self._sides: list[ArmSide] = []
-        self._own: dict[str, Model] = {}
+        self._own: dict[str, tuple[ArmSide, Model]] = {}
         self._damaged: Mapping[str, HomeError] = {}
 
     def close(self) -> None:
         """Close what was opened; the cache stays open."""
-        while self._sides:
-            self._sides.pop().close()
-        self._own.clear()
+        while self._own:
+            _, (side, _) = self._own.popitem()
+            side.close()
 
-    def leave_out(self, damaged: Mapping[str, HomeError]) -> None:
-        """Use the main model in the place of these arms' own: ``whole.damaged_arms`` has them."""
+    def follow(self, damaged: Mapping[str, HomeError]) -> None:
+        """Follow what became of the files.
+
+        Args:
+            damaged: of ``whole.damaged_arms``: the main model answers for these.
+        """
         self._damaged = damaged
+        for name, (side, _) in list(self._own.items()):
+            if side.replaced:
+                side.close()
+                del self._own[name]
 
     def serving(self, customer_id: str | None) -> "Serving":
         """Make what answers one request of a customer, or of anyone."""
@@ -110,7 +117,7 @@ class Models:
         try:
             if arm.name not in self._own:
                 self._own[arm.name] = self._open(arm)
-            return self._own[arm.name]
+            return self._own[arm.name][1]
         except HomeError as error:
             self.warn(arm, error)
             return self.main
@@ -119,15 +126,13 @@ class Models:
         """Tell that the main model answers in the place of an arm's own."""
         self._warn(f"{error}; the main model answers for arm {arm.name}")
 
-    def _open(self, arm: Arm) -> Model:
+    def _open(self, arm: Arm) -> tuple[ArmSide, Model]:
         side = ArmSide(self._cache, arm)
         try:
-            model = Model(arm.name, side)
+            return side, Model(arm.name, side)
         except BaseException:
             side.close()
             raise
-        self._sides.append(side)
-        return model
 
 
 class Serving:

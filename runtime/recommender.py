@@ -204,7 +204,7 @@ class Recommender:
             raise
         recommender._generation = generation
         try:
-            recommender._models.leave_out(damaged_arms(home, cache, thorough=thorough))
+            recommender._models.follow(damaged_arms(home, cache, thorough=thorough))
         except BaseException:
             recommender.close()
             raise
@@ -251,7 +251,7 @@ class Recommender:
                         self._cache.reopen(generation_path(self._home, each.name))
                         self._trial = self._trial and (self._home, each.name)
                     self._generation = each
-                    self._models.leave_out(damaged_arms(self._home, self._cache, thorough=False))
+                    self._models.follow(damaged_arms(self._home, self._cache, thorough=False))
         except HomeError as error:
             self._warn(str(error))
         self._open_online(self._home)

@@ -310,6 +310,25 @@ def test_an_install_of_the_same_bundle_mends_a_damaged_arm(
     assert not [each for each in diagnose(home) if "arm" in each.text.split()]
 
 
+def test_what_was_mapped_before_a_repair_is_read_no_more(
+    made: tuple[Release, Release, Path], home: Path
+) -> None:
+    """A disk changes bytes under a process that has them mapped."""
+    release, other, _ = made
+    customer = in_arm("challenger")[0]
+    expected = best_of(other, release, int(customer[1:]), 0)
+    serving = Recommender.open(home)
+    assert ids_of(serving.recommend(customer)) == expected
+    side = side_of(home, release.folder)
+    with side.open("r+b") as file:  # in place: what is mapped stays so
+        file.seek(-40 * 12 * 4, os.SEEK_END)
+        file.write(np.random.default_rng(1).normal(size=40 * 12).astype(np.float32).tobytes())
+    assert ids_of(serving.recommend(customer)) != expected, "or the test shows nothing"
+    assert install(release.folder, home).changed
+    assert ids_of(serving.recommend(customer)) == expected
+    serving.close()
+
+
 @pytest.mark.parametrize(
     ("tensor", "at", "message"),
     [
