@@ -20,6 +20,7 @@ from c2rec.runtime.identity import identity_path
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.settings import changed, read_settings, settings_path
 from c2rec.runtime.sync import sync
 from c2rec.store_kiosk.bench import bench_release
 from c2rec.store_kiosk.cli import main as kiosk_main
@@ -368,12 +369,17 @@ def test_arms_are_removed_with_their_release(tmp_path: Path) -> None:
 
 # --- a kiosk that is enrolled
 
+CUSTOMERS = 120
+"""So many that each arm has some, whatever key the head office draws."""
+
 
 @pytest.fixture
 def enrolled(tmp_path: Path) -> Kiosk:
     """One whose release has an experiment, with a calibrated challenger."""
     head = make_head(tmp_path / "head", publish=False)
-    head.publish(change=lambda folder: add_experiment(folder, calibration=CALIBRATION))
+    head.publish(
+        customers=CUSTOMERS, change=lambda folder: add_experiment(folder, calibration=CALIBRATION)
+    )
     kiosk = enrol(head, tmp_path / "home")
     sync(kiosk.home)
     return kiosk
@@ -381,7 +387,7 @@ def enrolled(tmp_path: Path) -> Kiosk:
 
 def of_arm(kiosk: Kiosk, arm: str) -> list[str]:
     """Customers of an arm, as all kiosks of the chain and head office tell them."""
-    ids = [f"c{n:06}" for n in range(3, 30)]
+    ids = [f"c{n:06}" for n in range(3, CUSTOMERS)]
     return [i for i in ids if assign(NAME, SHARES, kiosk.pseudonym(i).hex()) == arm]
 
 
@@ -413,13 +419,15 @@ def test_without_its_identity_a_kiosk_assigns_nobody(enrolled: Kiosk) -> None:
 def test_the_arms_stay_from_release_to_release(enrolled: Kiosk) -> None:
     def arms() -> list[str | None]:
         recommender = Recommender.open(enrolled.home)
-        found = [recommender.recommend(f"c{n:06}").arm for n in range(30)]
+        found = [recommender.recommend(f"c{n:06}").arm for n in range(CUSTOMERS)]
         recommender.close()
         return found
 
     before = arms()
     enrolled.head.publish(
-        seed=5, change=lambda folder: add_experiment(folder, own={"challenger": 9}, size=16)
+        seed=5,
+        customers=CUSTOMERS,
+        change=lambda folder: add_experiment(folder, own={"challenger": 9}, size=16),
     )
     assert sync(enrolled.home).outcome == "installed"
     assert arms() == before
@@ -429,7 +437,9 @@ def test_only_what_changed_is_fetched(enrolled: Kiosk) -> None:
     """New purchases move no arm's file; another model of an arm moves none of the main one's."""
     full = sum(path.stat().st_size for path in (enrolled.home / "gen").glob("*challenger*"))
     enrolled.head.publish(
-        rebought=[4], change=lambda folder: add_experiment(folder, calibration=CALIBRATION)
+        rebought=[4],
+        customers=CUSTOMERS,
+        change=lambda folder: add_experiment(folder, calibration=CALIBRATION),
     )
     synced = sync(enrolled.home)
     assert synced.outcome == "installed"
@@ -439,7 +449,9 @@ def test_only_what_changed_is_fetched(enrolled: Kiosk) -> None:
     assert len(arms) == 4
     assert all(fetched[name] == before[name] for name in arms)
     enrolled.head.publish(
-        rebought=[4], change=lambda folder: add_experiment(folder, own={"challenger": 9})
+        rebought=[4],
+        customers=CUSTOMERS,
+        change=lambda folder: add_experiment(folder, own={"challenger": 9}),
     )
     main = ("scorer.onnx", "encoder.onnx", "items.safetensors", "items.jsonl")
     third = enrolled.head.release(3).files
@@ -538,15 +550,18 @@ def test_a_visitor_is_answered_by_the_model_of_their_arm(tmp_path: Path) -> None
     head = make_head(tmp_path / "head", publish=False)
     others: dict[str, Release] = {}
     head.publish(
-        stores=[["S1"] if n % 2 == 0 else ["S2"] for n in range(30)],
+        customers=CUSTOMERS,
+        stores=[["S1"] if n % 2 == 0 else ["S2"] for n in range(CUSTOMERS)],
         change=lambda folder: others.update(add_experiment(folder)),
     )
     kiosk = enrol(head, tmp_path / "home", store="S1")
+    settings = changed(read_settings(kiosk.home), visitors_deadline=60.0)  # of a busy machine
+    settings_path(kiosk.home).write_text(settings.to_toml())
     sync(kiosk.home)
     recommender = Recommender.open(kiosk.home, visitors=True)
     visitors = [each for each in of_arm(kiosk, "challenger") if int(each[1:]) % 2]
-    assert len(visitors) > 2
-    for customer in visitors:
+    assert visitors
+    for customer in visitors[:5]:
         answer = recommender.recommend(customer)
         assert (answer.arm, answer.model) == ("spring/challenger", "challenger")
         row = int(customer[1:])

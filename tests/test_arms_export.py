@@ -21,7 +21,8 @@ from c2rec.export.publish import publish
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.identity import identity_path
+from c2rec.runtime.experiment import assign
+from c2rec.runtime.identity import identity_path, pseudonym
 from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
@@ -379,8 +380,12 @@ def test_every_event_of_a_visit_carries_the_arm_to_head_office(
         return json.loads(result.stdout)
 
     assert kiosk("sync")["outcome"] == "installed"
-    expected = {}
-    for customer in everybody(bundle)[:30]:
+    expected, shares = {}, {"main": 0.5, ARM: 0.4, "holdout": 0.1}
+    by_arm: dict[str, list[str]] = {arm: [] for arm in shares}
+    for customer in everybody(bundle):
+        name = pseudonym(office.keys.customer_key, customer).hex()
+        by_arm[assign("spring", shares, name)].append(customer)
+    for customer in [each for theirs in by_arm.values() for each in theirs[:3]]:
         told = kiosk("recommend", customer, "-k", "2")
         model = told["model"]
         said = ["--customer", customer, "--arm", told["arm"], "--release", told["release"]]
@@ -389,14 +394,11 @@ def test_every_event_of_a_visit_carries_the_arm_to_head_office(
         kiosk("record", "shown", *items, *said)
         kiosk("record", "bought", items[0], *said)
         expected[customer] = (told["arm"], model)
-    arms = {f"spring/{arm}" for arm in ("main", ARM, "holdout")}
-    assert {arm for arm, _ in expected.values()} == arms
+    assert {arm for arm, _ in expected.values()} == {f"spring/{arm}" for arm in shares}
     assert kiosk("queue", "--send")["error"] is None
     office.collect(customers={})
     rows = pl.read_parquet(office.out / "impressions.parquet")
-    assert rows.height == 90
-    from c2rec.runtime.identity import pseudonym
-
+    assert rows.height == 3 * len(expected) == 27
     for customer, (arm, model) in expected.items():
         name = pseudonym(office.keys.customer_key, customer).hex()
         theirs = rows.filter(pl.col("customer_id") == name)
