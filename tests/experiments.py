@@ -18,10 +18,11 @@ def add_experiment(
     name: str = NAME,
     shares: dict[str, float] = SHARES,
     own: dict[str, int] = {"challenger": 7},  # noqa: B006 - never changed
+    items: int = 40,
     size: int = 12,
     calibration: dict[str, Any] | None = None,
 ) -> dict[str, Release]:
-    """Add an experiment to a bundle of 40 items; the arms in ``own`` have a model made by a seed.
+    """Add an experiment to a bundle; the arms in ``own`` have a model made by a seed.
 
     Returns:
         The release that each such model comes from; its folder is gone.
@@ -32,7 +33,8 @@ def add_experiment(
         described: dict[str, Any] = {"name": arm, "share": share}
         described["serves"] = "main" if arm == "main" else "popular"
         if arm in own:
-            other = make_release(folder.parent / f"{folder.name}-{arm}", size=size, seed=own[arm])
+            place = folder.parent / f"{folder.name}-{arm}"
+            other = make_release(place, items=items, size=size, seed=own[arm])
             for file in FILES:
                 shutil.copy(other.folder / file, folder / f"{arm}.{file}")
             described["serves"] = "own"

@@ -186,6 +186,30 @@ def test_who_the_release_knows_is_known_whatever_their_arm(recommender: Recommen
     assert not recommender.knows("c999999")
 
 
+def test_one_filter_serves_every_arm_of_a_large_catalogue(tmp_path: Path) -> None:
+    """Each engine has the items in an order of its own, in which a filter is prepared."""
+    items = 11_000  # so many are scanned
+    release = make_release(tmp_path / "bundle", items=items, size=64)
+    other = add_experiment(release.folder, items=items, size=64)["challenger"]
+    install(release.folder, tmp_path / "home")
+    recommender = Recommender.open(tmp_path / "home")
+    gone = np.random.default_rng(3).permutation(items)[: items // 2]
+    shown = recommender.shown(without=[release.item_ids[row] for row in gone])
+    for mine, theirs in zip(in_arm("main")[:5], in_arm("challenger")[:5], strict=True):
+        for model, customer in ((release, mine), (other, theirs)):
+            history = release.history(int(customer[1:]))
+            scores, _ = model.score(*model.encode(history), 0, history)
+            scores[gone] = -np.inf
+            scores[[item for item, channel in history if channel == 0]] = -np.inf
+            expected = np.argsort(-scores, kind="stable")[:10]
+            answer = recommender.recommend(customer, shown=shown)
+            got = [item.score for item in answer.items]
+            np.testing.assert_allclose(got, scores[expected], atol=1e-5, rtol=1e-5)
+            assert not {release.item_ids[row] for row in gone} & set(ids_of(answer))
+    assert recommender.warnings == []
+    recommender.close()
+
+
 def test_a_benchmark_measures_the_main_model_alone(home: Path) -> None:
     told: list[str] = []
     document = bench_release(home, k=5, requests=4, seed=1, report=told.append)
