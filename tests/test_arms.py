@@ -219,6 +219,18 @@ def test_a_benchmark_measures_the_main_model_alone(home: Path) -> None:
     recommender.close()
 
 
+def test_a_process_tries_itself_out_by_the_main_model(tmp_path: Path) -> None:
+    """Whoever it is for: nearly everybody is shown what sells here."""
+    release = make_release(tmp_path / "bundle")
+    add_experiment(release.folder, shares={"main": 0.0001, "holdout": 0.9999}, own={})
+    install(release.folder, tmp_path / "home")
+    recommender = Recommender.open(tmp_path / "home")
+    tried = recommender.try_out()
+    assert (tried.tier, tried.model, tried.arm) == ("personal", "main", None)
+    assert recommender.recommend("c000003").arm == "spring/holdout"
+    recommender.close()
+
+
 # --- what an operator reads
 
 
