@@ -226,7 +226,11 @@ def test_a_process_tries_itself_out_by_the_main_model(tmp_path: Path) -> None:
     install(release.folder, tmp_path / "home")
     recommender = Recommender.open(tmp_path / "home")
     tried = recommender.try_out()
-    assert (tried.tier, tried.model, tried.arm) == ("personal", "main", None)
+    assert (tried.tier, tried.model, tried.arm) == (
+        "basket",
+        "main",
+        None,
+    )  # the first bought nothing
     assert recommender.recommend("c000003").arm == "spring/holdout"
     recommender.close()
 
