@@ -115,9 +115,9 @@ def serve(
         raise MissingExtraError(
             f"serve needs the package {error.name}; install it: pip install 'c2rec[page]'"
         ) from error
+    from c2rec.runtime.shelf import read_shelf
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.desk import Desk
-    from c2rec.store_kiosk.shelf import read_shelf
     from c2rec.store_kiosk.tokens import find_token
 
     token = None if no_token else find_token(token_file)
