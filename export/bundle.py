@@ -31,6 +31,7 @@ from c2rec.runtime.manifest import (
     Manifest,
 )
 from c2rec.runtime.records import CHANNELS, COMPONENTS
+from c2rec.runtime.rules_file import RULES
 from c2rec.runtime.tensors import Array
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import parse_blend
@@ -83,6 +84,7 @@ def write_bundle(
     out: Path,
     *,
     data: Dataset | None = None,
+    rules: str | None = None,
     further: Further | None = None,
     check: Callable[[Path], object],
 ) -> Manifest:
@@ -94,6 +96,7 @@ def write_bundle(
         run: a fitted run.
         out: a folder that doesn't exist, or an empty one.
         data: the purchases that it knows, as of ``with_newer``; None for the run's own.
+        rules: text of rules.toml, see ``rules_of``; None: the release has none.
         further: an experiment.
         check: called with the complete folder under a temporary name; raises to refuse it.
 
@@ -110,7 +113,7 @@ def write_bundle(
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         temporary.chmod(0o755)
-        manifest = _write(run, data, content, further, temporary)
+        manifest = _write(run, data, content, rules, further, temporary)
         check(temporary)
         temporary.replace(out)
         sync_to_disk(out.parent)
@@ -306,7 +309,12 @@ def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str
 
 
 def _write(
-    run: Run, dataset: Dataset, content: Content, further: Further | None, folder: Path
+    run: Run,
+    dataset: Dataset,
+    content: Content,
+    rules: str | None,
+    further: Further | None,
+    folder: Path,
 ) -> Manifest:
     model = run.model
     files = {
@@ -317,6 +325,8 @@ def _write(
         "customers.jsonl": _json_lines(content.customer_ids),
         "stores.jsonl": _json_lines(content.stores),
     }
+    if rules is not None:
+        files[RULES] = rules.encode()
     days = dataset.transactions["timestamp"].dt.date()
     first, last = str(days.min()), str(days.max())
     # the graphs carry the release's name, so the name is made of everything but it
@@ -328,9 +338,8 @@ def _write(
         everything += [*further.files.values(), *further.graphs("").values(), said]
     digests = [hashlib.sha256(data).digest() for data in everything]
     release = f"{last}-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
-    for name, graph in zip(
-        ("scorer.onnx", "encoder.onnx"), graphs_of(model, release), strict=False
-    ):
+    graphs = graphs_of(model, release)
+    for name, graph in zip(("scorer.onnx", "encoder.onnx"), graphs, strict=False):
         files[name] = graph.SerializeToString(deterministic=True)
     if further is not None:
         files |= further.graphs(release)

@@ -12,7 +12,8 @@ has another item side, and graphs and arrays under its name (``item_side.py``).
 | `items` | item id, name and metadata by row |
 | `customers` | a customer's embeddings and history, in one row |
 | `shards` | which shards the customers came in, and which rows of `customers` each is |
-| `about` | `customers`: whether their ids are plain ids or pseudonyms; `seq`, `space`, `store` |
+| `about` | `customers`: whether their ids are plain ids or pseudonyms; `seq`, `space`, `store`; \
+`rules`: rules.toml, if the release has one |
 
 ``build.py`` writes it. numpy is imported where an array is read, and the manifest parsed where it
 is asked for, so that a report stays quick.
@@ -198,6 +199,22 @@ class Cache:
             if None in found:
                 raise ValueError("an item is missing")
         return found
+
+    def item_ids(self) -> list[str]:
+        """Ids of all items, by row."""
+        with self._reading():
+            found = self._db.execute("SELECT item_id FROM items ORDER BY row")
+            return [item_id for (item_id,) in found]
+
+    def every_metadata(self) -> list[dict[str, str]]:
+        """The further columns of all items, by row."""
+        import json
+
+        with self._reading():
+            found = self._db.execute("SELECT metadata FROM items ORDER BY row")
+            # one document of all takes less than one by one
+            rows: list[dict[str, str]] = json.loads(f"[{','.join(text for (text,) in found)}]")
+            return rows
 
     def about(self, name: str) -> str | None:
         """What the table ``about`` says: ``customers``, ``seq`` or ``space``; None for nothing."""

@@ -65,7 +65,7 @@ _FILES = (
     "stores.jsonl",
     "golden.safetensors",
 )
-OPTIONAL_FILES: tuple[str, ...] = ()
+OPTIONAL_FILES: tuple[str, ...] = ("rules.toml",)
 """What a bundle may hold besides."""
 
 
@@ -143,9 +143,9 @@ class Manifest:
             if name in OPTIONAL_FILES:
                 continue
             what = "not a file of format 1" if name in self.files else "missing"
-            also = f", and perhaps {', '.join(OPTIONAL_FILES)}" if OPTIONAL_FILES else ""
             raise ReleaseError(
-                f"{MANIFEST}: files: {name!r} is {what}; allowed: exactly {', '.join(needed)}{also}"
+                f"{MANIFEST}: files: {name!r} is {what}; allowed: exactly {', '.join(needed)}, "
+                f"and perhaps {', '.join(OPTIONAL_FILES)}"
             )
 
     @property

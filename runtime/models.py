@@ -5,18 +5,16 @@ answers for it, and the operator is told.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 
-from c2rec.runtime.asked import Asked, Rows
-from c2rec.runtime.because import Because
-from c2rec.runtime.cache import Cache, Customer
+from c2rec.runtime.asking import Asking
+from c2rec.runtime.cache import Cache
 from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
 from c2rec.runtime.experiment import MAIN, Arm
 from c2rec.runtime.identity import Identity, pseudonym
 from c2rec.runtime.item_side import ArmSide
-from c2rec.runtime.manifest import Manifest
-from c2rec.runtime.ranked import Ranked
+from c2rec.runtime.pick import Picked
 from c2rec.runtime.tiers import Tiers
+from c2rec.runtime.told import Told
 
 
 class Model:
@@ -27,22 +25,17 @@ class Model:
         side: what the release has of it.
 
     Attributes:
-        manifest: of a release of this model alone.
         tiers: what it can rank.
+        told: tells of what it ranked.
 
     Raises:
         HomeError: it is damaged.
     """
 
     def __init__(self, name: str, side: Cache | ArmSide) -> None:
-        self.name, self._side = name, side
-        self.manifest: Manifest = side.manifest()
-        self.tiers = Tiers(side, self.manifest, stored=name == MAIN)
-
-    @cached_property
-    def because(self) -> Because:
-        """Finds reasons."""
-        return Because(self._side)
+        self.name = name
+        self.tiers = Tiers(side, side.manifest(), stored=name == MAIN)
+        self.told = Told(side, self.tiers.popularity)
 
 
 class Models:
@@ -68,7 +61,7 @@ class Models:
         self._cache, self._warn = cache, warn
         self._key = None if identity is None else identity.customer_key
         self.main = Model(MAIN, cache)
-        self._experiment = self.main.manifest.experiment
+        self._experiment = self.main.tiers.manifest.experiment
         # without its key a kiosk can't find the arm that all others do
         self.assigns = self._key is not None or cache.about("customers") != "pseudonyms"
         self._own: dict[str, tuple[ArmSide, Model]] = {}
@@ -92,14 +85,20 @@ class Models:
                 side.close()
                 del self._own[name]
 
-    def serving(self, customer_id: str | None) -> "Serving":
-        """Make what answers one request of a customer, or of anyone."""
+    def serving(self, customer_id: str | None, *, by_sales: bool = False) -> "Serving":
+        """Make what answers one request of a customer, or of anyone.
+
+        Args:
+            customer_id: who asks.
+            by_sales: whether the release is damaged, so that nothing but what sells can be shown,
+                and nobody's arm be told.
+        """
         arm = None
-        if self._experiment is not None and customer_id is not None and self.assigns:
-            key = self._key
+        experiment, key = self._experiment, self._key
+        if experiment and customer_id is not None and self.assigns and not by_sales:
             named = customer_id if key is None else pseudonym(key, customer_id).hex()
-            arm = self._experiment.arm_of(named)
-        return Serving(self, arm)
+            arm = experiment.arm_of(named)
+        return Serving(self, arm, by_sales=by_sales)
 
     def label(self, arm: Arm | None) -> str | None:
         """What answers and events call an arm."""
@@ -141,32 +140,41 @@ class Serving:
     Args:
         models: of the release.
         arm: that the customer is in; None for nobody's request, or without an experiment.
+        by_sales: whether nothing but what sells can be shown.
 
     Attributes:
         arm: what answers and events call the arm.
-        by_sales: whether the arm is shown what sells, and nothing that is made for a customer.
-        model: what ranks; after ``modelled``, what did.
+        model: what ranks; after ``answer``, what did.
     """
 
-    def __init__(self, models: Models, arm: Arm | None) -> None:
+    def __init__(self, models: Models, arm: Arm | None, *, by_sales: bool) -> None:
         self._models, self._arm = models, arm
+        self._by_sales = by_sales or (arm is not None and arm.serves == "popular")
         self.arm = models.label(arm)
-        self.by_sales = arm is not None and arm.serves == "popular"
         self.model = models.of(arm)
 
-    def modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
-        """Rank as ``Tiers.modelled``; by the main model where an arm's own fails.
+    def answer(self, asking: Asking) -> Picked:
+        """Choose as ``Asking.answer``; by the main model where an arm's own fails.
 
         Raises:
             HomeError, ReleaseError, RequestError: the main model can't rank.
         """
-        if self.by_sales:
-            return None
         try:
-            return self.model.tiers.modelled(customer, in_basket, asked)
+            return self._answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
             if self._arm is None or self.model is self._models.main:
                 raise
             self._models.warn(self._arm, error)
             self.model = self._models.main
-            return self.model.tiers.modelled(customer, in_basket, asked)
+            return self._answer(asking)
+
+    def answer_popular(self, asking: Asking) -> Picked:
+        """Choose of what sells."""
+        return asking.answer(self.model.tiers, None, self.model.told)
+
+    def _answer(self, asking: Asking) -> Picked:
+        if self._by_sales:
+            asking.listed = None  # a list is made for the customer
+            return self.answer_popular(asking)
+        known = self.model.tiers.known(asking.customer, asking.basket, asking.channel)
+        return asking.answer(self.model.tiers, known, self.model.told)

@@ -56,9 +56,9 @@ def test_the_first_k_and_l_items_are_enough_for_a_blend(
     first = ranking[: k + len(listed)]
     found = blend(
         first,
-        scores[first],
+        scores[first].astype(np.float64),
         listed,
-        scores[listed],
+        scores[listed].astype(np.float64),
         odds,
         least=least,
         calibration=CALIBRATION,
@@ -81,7 +81,7 @@ def test_the_first_k_and_l_items_are_enough_for_a_fusion(
     places = np.arange(1, len(listed) + 1)
     values[listed] += weight / (60 + places)
     expected = merged_whole(values, ranking, listed, k)
-    found = fuse_ranks(ranking[:depth], listed, places, weight=weight, k=k)
+    found = fuse_ranks(ranking[:depth], listed, places, weights=np.full(len(listed), weight), k=k)
     assert found.rows.tolist() == expected.rows.tolist()
     np.testing.assert_allclose(found.values, expected.values)
 
@@ -95,7 +95,9 @@ def test_items_outside_the_list_keep_their_order(
     first = ranking[: k + len(listed)]
     arguments = (first, scores[first], listed, scores[listed], odds)
     blended = blend(*arguments, least=-1.0, calibration=CALIBRATION, weight=weight, k=k)
-    fused = fuse_ranks(first, listed, np.arange(1, len(listed) + 1), weight=weight, k=k)
+    fused = fuse_ranks(
+        first, listed, np.arange(1, len(listed) + 1), weights=np.full(len(listed), weight), k=k
+    )
     for found in (blended, fused):
         alone = [row for row in found.rows.tolist() if row not in set(listed.tolist())]
         assert alone == [row for row in ranking.tolist() if row in set(alone)]
@@ -103,8 +105,8 @@ def test_items_outside_the_list_keep_their_order(
 
 def test_rounding_changes_no_order_of_items_outside_the_list() -> None:
     """Scores that the calibration makes equal."""
-    scores = np.array([1e-30, 2e-30, 0.0], np.float32)
-    ranking = top_k(scores[None], 3)[0]
+    scores = np.array([1e-30, 2e-30, 0.0])
+    ranking = np.array([1, 0, 2])
     none, no_odds = np.empty(0, np.int64), np.empty(0)
     found = blend(
         ranking,
@@ -121,7 +123,7 @@ def test_rounding_changes_no_order_of_items_outside_the_list() -> None:
 
 
 def test_a_sure_online_item_rises_with_the_weight() -> None:
-    scores = np.array([2.0, 1.0, 0.0], np.float32)
+    scores = np.array([2.0, 1.0, 0.0])
     ranking, listed = np.arange(3), np.array([2])
     places = []
     for weight in (0.0, 0.9):

@@ -28,6 +28,11 @@ NEWER = click.option(
 @click.option("--out", type=FOLDER, required=True, help="Folder to make.")
 @DATA
 @NEWER
+@click.option(
+    "--rules",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A rules.toml for all stores that take the release.",
+)
 @click.option("--experiment", metavar="NAME", help="Experiment that the release carries.")
 @click.option(
     "--arm",
@@ -49,6 +54,7 @@ def bundle(
     out: Path,
     data: Path | None,
     newer: Path | None,
+    rules: Path | None,
     experiment: str | None,
     arms: tuple[str, ...],
     shares: tuple[str, ...],
@@ -70,9 +76,11 @@ def bundle(
     from c2rec.export.arms import PlannedArm, plan_experiment
     from c2rec.export.bundle import with_newer, write_bundle
     from c2rec.export.check import check_bundle
+    from c2rec.export.rules import rules_of
     from c2rec.train.run import load_run
 
     fitted = load_run(run, data)
+    sent = None if rules is None else rules_of(rules, fitted)
     known = with_newer(fitted, newer)
     own = {name: Path(place) for name, place in places.items() if place != POPULAR}
     runs = {name: load_run(folder, data) for name, folder in own.items()}
@@ -84,6 +92,7 @@ def bundle(
         fitted,
         out,
         data=known,
+        rules=None if sent is None else sent.text,
         further=further,
         check=lambda folder: check_bundle(folder, fitted, known, arms=runs),
     )
@@ -92,6 +101,8 @@ def bundle(
         f"{out}: release {manifest.release}, {counts.items} items, {counts.customers} customers, "
         f"{manifest.bytes / 1e6:.1f} MB; checked against {against}"
     )
+    if sent is not None and sent.unknown_items:
+        click.echo(f"Note: items that {rules} names and the run doesn't know: {sent.unknown_items}")
     if manifest.experiment is not None:
         listed = [f"{arm.name} {100 * arm.share:g} %" for arm in manifest.experiment.arms]
         click.echo(f"experiment {manifest.experiment.name}: {', '.join(listed)}")
