@@ -43,6 +43,7 @@ from c2rec.runtime.notes import Note
 from c2rec.runtime.options import ANYTHING, Options
 from c2rec.runtime.policy import Policy
 from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.related import About, Related
 from c2rec.runtime.rulebook import Rulebook
 from c2rec.runtime.shelf import Shelf
 from c2rec.runtime.state import Generation, State, read_state
@@ -96,6 +97,7 @@ class Recommender:
         self._tiers = Tiers(cache, self.manifest)
         self._told = Told(cache, self._tiers.popularity)
         self._rulebook = Rulebook(cache, store, self._warn)
+        self._related = Related(cache, self._rulebook.columns, self._tiers.popularity)
 
     @classmethod
     def open(
@@ -309,8 +311,11 @@ class Recommender:
             asking.basket = np.unique(np.array(in_release, np.int64))
             asking.leave_out_bought(self._rulebook, now)
             known = None
+            if options.about is not None:
+                rows[options.about] = self._cache.item_row(options.about)
             if not self._popular_only:
-                known = self._tiers.known(asking.customer, asking.basket, channel)
+                self._ask_about(asking, options)
+                known = asking.known(self._tiers)
             picked = asking.answer(self._tiers, known, self._told)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
@@ -321,20 +326,31 @@ class Recommender:
         notes: list[Note] = []
         if len(picked.chosen) < k:
             notes = [*self._rulebook.notes(shown, options), *asking.notes(picked)]
-        listed = asking.listed
+        listed, ranking = asking.listed, picked.ranking
+        first = picked.chosen[0].row if picked.chosen else -1
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=picked.ranking.ranked.tier,
+            tier=ranking.tier_of(first),
             release=self.manifest.release,
-            items=self._told.items(picked.ranking.ranked, picked.chosen, channel),
+            items=self._told.items(ranking, picked.chosen, channel, asking.about),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
-            path=picked.ranking.path,
+            path=ranking.path,
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
             notes=tuple(notes),
+            goes_with=options.goes_with,
+            instead_of=options.instead_of,
         )
+
+    def _ask_about(self, asking: Asking, options: Options) -> None:
+        """Make a request one about an item, where it is about one that the release has."""
+        row = None if options.about is None else self._cache.item_row(options.about)
+        if row is not None:
+            ((_, name),) = self._cache.item_names([row])
+            about = About(row, name, instead=options.instead_of is not None)
+            asking.ask_about(about, self._related, options.alike_in)
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""

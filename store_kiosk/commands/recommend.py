@@ -66,6 +66,22 @@ _LIST_LENGTH = 100_000_000
     help="How much less an item counts for being like those above it; default: as the rules say.",
 )
 @click.option(
+    "--goes-with",
+    metavar="ITEM",
+    help="Only what goes with this item: what sells together with it.",
+)
+@click.option(
+    "--instead-of",
+    metavar="ITEM",
+    help="What can stand in for this item: first what is alike, then what goes with it.",
+)
+@click.option(
+    "--alike-in",
+    metavar="COLUMN",
+    help="With --instead-of, the column in which items must be the same; default: product_type, "
+    "category, or the one that tells most kinds of items apart.",
+)
+@click.option(
     "--shelf",
     type=_LIST,
     help="A CSV file with price and stock, instead of the home's shelf.csv.",
@@ -97,6 +113,9 @@ def recommend(
     price: str | None,
     at_most: tuple[str, ...],
     diversity: float | None,
+    goes_with: str | None,
+    instead_of: str | None,
+    alike_in: str | None,
     shelf: Path | None,
     visitors: bool | None,
     language: "Language",
@@ -118,11 +137,13 @@ def recommend(
         price=_price(price),
         at_most=_counts(at_most),
         diversity=diversity,
+        goes_with=_text(goes_with),
+        instead_of=_text(instead_of),
+        alike_in=alike_in,
     )
     if shelf is not None:
         read_shelf(shelf)  # what can't be read now would show what is sold out
-    if customer is not None:  # bytes that are no text are nobody's id, and no JSON
-        customer = customer.encode(errors="surrogateescape").decode(errors="replace")
+    customer = _text(customer)
     store = StoreSide(home, shelf=shelf)
     recommender = Recommender.open(home, visitors=visitors, store=store)
     try:
@@ -147,6 +168,13 @@ def recommend(
         echo_json(answer_document(answer, language))
     else:
         click.echo(answer_text(answer, data_to, language))
+
+
+def _text(value: str | None) -> str | None:
+    """Make an id of what was typed: bytes that are no text are nobody's id, and no JSON."""
+    if value is None:
+        return None
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _ids(path: Path) -> list[str]:
