@@ -1,5 +1,6 @@
 """One request on its way to an answer: who asks, what is left out, and the items chosen."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -92,9 +93,22 @@ class Asking:
             known: what the model has to go by.
             told: has the items' embeddings.
         """
+        rank = self.ranker(tiers, known)
+
+        def left() -> Rows:
+            every = np.arange(tiers.manifest.counts.items)
+            return np.setdiff1d(every[self.wish.assortment.among(every)], self.left_out)
+
+        return pick(rank, self.k, self.wish, left=left, vectors=told.vectors)
+
+    def ranker(self, tiers: Tiers, known: Known | None) -> Callable[[int], Ranking]:
+        """What ranks the items that may be shown, as deep as it is asked to.
+
+        Of the online list, those remain.
+        """
         left_out, assortment = self.left_out, self.wish.assortment
         listed = None if self.listed is None else self.listed.only(left_out, assortment)
-        self.listed = listed
+        self.listed, alike = listed, self.alike
 
         def rank(depth: int, without: Rows = NO_ROWS) -> Ranking:
             rows = NO_ROWS if listed is None else listed.rows
@@ -104,14 +118,7 @@ class Asking:
             ranked = ranked or tiers.popular(asked)
             return choose(ranked, listed, tiers.manifest, CHANNELS.index(self.channel), depth)
 
-        def left() -> Rows:
-            every = np.arange(tiers.manifest.counts.items)
-            return np.setdiff1d(every[assortment.among(every)], left_out)
-
-        def rank_alike_first(depth: int) -> Ranking:
-            return rank(depth) if self.alike is None else alike_first(self.alike, rank, depth)
-
-        return pick(rank_alike_first, self.k, self.wish, left=left, vectors=told.vectors)
+        return rank if alike is None else lambda depth: alike_first(alike, rank, depth)
 
     def notes(self, picked: Picked) -> list[Note]:
         """How many items were kept back for this shopper alone."""

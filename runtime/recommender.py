@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -54,6 +54,9 @@ from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
 from c2rec.runtime.who import Who, identity_of
 from c2rec.runtime.whole import whole_cache
+
+if TYPE_CHECKING:
+    from c2rec.runtime.explain import Explanation
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
@@ -288,10 +291,7 @@ class Recommender:
             HomeError: the release's cache is so damaged that popularity can't be read either.
         """
         started = time.perf_counter()
-        if not 1 <= k <= MAX_K:
-            raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
-        if channel not in get_args(Channel):
-            raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
+        _check(k, channel)
         if shown is not None and shown.release != self.manifest.release:
             raise RequestError(
                 f"shown was made for release {shown.release}; allowed: one made for the release "
@@ -303,12 +303,7 @@ class Recommender:
         rows: dict[str, int | None] = {}
         asking = Asking(wish, channel, k)
         try:
-            if customer_id is not None and not self._popular_only:
-                asking.customer = self._who.customer(customer_id)
-                asking.listed = self._who.listed(customer_id, now)
-            rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-            in_release = [row for row in rows.values() if row is not None]
-            asking.basket = np.unique(np.array(in_release, np.int64))
+            rows = self._look_up(asking, customer_id, basket, now)
             asking.leave_out_bought(self._rulebook, now)
             known = None
             if options.about is not None:
@@ -343,6 +338,68 @@ class Recommender:
             goes_with=options.goes_with,
             instead_of=options.instead_of,
         )
+
+    def explain(
+        self,
+        item_id: str,
+        customer_id: str | None = None,
+        *,
+        basket: Sequence[str] = (),
+        k: int = 10,
+        channel: Channel = "offline",
+        at: datetime | None = None,
+    ) -> "Explanation":
+        """Tell every number that puts an item where it is, for an operator.
+
+        Args:
+            item_id: the item.
+            customer_id: who asks; None, or an id that the release doesn't know, is anyone.
+            basket: ids of items in the basket; unknown ones are ignored, and reported.
+            k: how many items the answer has in which its place is told, 1 to 1000.
+            channel: where the customer is.
+            at: when, UTC; None for now.
+
+        Raises:
+            RequestError: k or the channel is not allowed, or the release doesn't know the item.
+            HomeError: the release's cache is damaged.
+            ReleaseError: the model can't be run.
+        """
+        from c2rec.runtime.explain import explain
+
+        _check(k, channel)
+        self.keep_up()
+        row, now = self._cache.item_row(item_id), at or datetime.now(UTC)
+        if row is None:
+            raise RequestError(
+                f"item {item_id!r} is not in release {self.manifest.release}; allowed: the id of "
+                f"one of its {self.manifest.counts.items:,} items"
+            )
+        asking = Asking(self._rulebook.wish(None, ANYTHING), channel, k)
+        rows = self._look_up(asking, customer_id, basket, now)
+        asking.leave_out_bought(self._rulebook, now)
+        return explain(
+            row,
+            asking,
+            None if self._popular_only else asking.known(self._tiers),
+            cache=self._cache,
+            tiers=self._tiers,
+            told=self._told,
+            policy=self.policy,
+            customer_id=customer_id,
+            unknown_items=tuple(each for each, found in rows.items() if found is None),
+        )
+
+    def _look_up(
+        self, asking: Asking, customer_id: str | None, basket: Sequence[str], now: datetime
+    ) -> dict[str, int | None]:
+        """Look up who asks and what is in the basket; rows of its items, None for unknown ones."""
+        if customer_id is not None and not self._popular_only:
+            asking.customer = self._who.customer(customer_id)
+            asking.listed = self._who.listed(customer_id, now)
+        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
+        in_release = [row for row in rows.values() if row is not None]
+        asking.basket = np.unique(np.array(in_release, np.int64))
+        return rows
 
     def _ask_about(self, asking: Asking, options: Options) -> None:
         """Make a request one about an item, where it is about one that the release has."""
@@ -402,3 +459,10 @@ class Recommender:
                 rows[found] = flag
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
+
+
+def _check(k: int, channel: str) -> None:
+    if not 1 <= k <= MAX_K:
+        raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
+    if channel not in get_args(Channel):
+        raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")

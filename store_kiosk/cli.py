@@ -16,6 +16,7 @@ from c2rec.store_kiosk.commands.bench import bench
 from c2rec.store_kiosk.commands.doctor import doctor
 from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.erase import erase
+from c2rec.store_kiosk.commands.explain import explain
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.options import NonEmptyPath
 from c2rec.store_kiosk.commands.queue import queue
@@ -74,6 +75,7 @@ for command in (
     sync,
     install,
     recommend,
+    explain,
     status,
     doctor,
     rollback,

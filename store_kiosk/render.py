@@ -85,13 +85,13 @@ def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> st
         data_to: last day of the release's data.
         language: of the reasons.
     """
-    who = "anyone" if answer.customer_id is None else f"customer {_short(answer.customer_id)}"
+    who = "anyone" if answer.customer_id is None else f"customer {short(answer.customer_id)}"
     lines = [
         f"For {who}, {answer.channel}{_about(answer)}: {_tiers(answer)}",
         f"Release {answer.release}, data up to {data_to}",
     ]
     if answer.online_age_s is not None:
-        age = _duration(answer.online_age_s)
+        age = duration(answer.online_age_s)
         lines.append(f"Online scores: {age} old, {PATH_WORDS[answer.path]} ({answer.path})")
     lines.append("")
     several = ["tier"] if len(answer.tiers) > 1 else []
@@ -106,21 +106,21 @@ def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> st
         score = score or f"{item.score:.{4 if answer.path == 'rank-fusion' else 3}f}"
         reason = plain(item.reason.words(language))  # it may hold an item's name
         tiers = [item.tier] if several else []
-        told = [_short(item.name), _short(item.item_id), score, *shares, *tiers, reason]
+        told = [short(item.name), short(item.item_id), score, *shares, *tiers, reason]
         rows.append([str(rank), *told])
     lines += _table(head, rows) if rows else ["Nothing is left to recommend."]
     if answer.notes:
         lines += ["", f"No more than {len(answer.items)}, for some items are kept back:"]
         lines += [plain(f"  {note.words(language)}") for note in answer.notes]
     if answer.unknown_items:
-        lines += ["", "Not in this release: " + ", ".join(map(_short, answer.unknown_items))]
+        lines += ["", "Not in this release: " + ", ".join(map(short, answer.unknown_items))]
     return "\n".join(lines)
 
 
 def _about(answer: "Answer") -> str:
     if answer.instead_of is not None:
-        return f", instead of {_short(answer.instead_of)}"
-    return "" if answer.goes_with is None else f", with {_short(answer.goes_with)}"
+        return f", instead of {short(answer.instead_of)}"
+    return "" if answer.goes_with is None else f", with {short(answer.goes_with)}"
 
 
 def _tiers(answer: "Answer") -> str:
@@ -228,7 +228,8 @@ def erased_text(document: Mapping[str, Any], receipt: str) -> str:
     return "\n".join(plain(line) for line in [*lines, f"Receipt: {receipt}"])
 
 
-def _duration(seconds: int) -> str:
+def duration(seconds: int) -> str:
+    """Tell a time in the greatest unit of which there are two."""
     for name, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {name}"
@@ -361,7 +362,8 @@ def _folded(text: str) -> list[str]:
     return textwrap.wrap(text, _LINE, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A name or id, cut where it is long, that a terminal never obeys."""
     text = plain(text)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 

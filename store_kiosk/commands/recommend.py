@@ -131,19 +131,19 @@ def recommend(
     from c2rec.runtime.shelf import read_shelf
     from c2rec.runtime.store_side import StoreSide
 
-    items = _split(basket)
+    items = split_basket(basket)
     options = Options(
         where=_categories(where),
         price=_price(price),
         at_most=_counts(at_most),
         diversity=diversity,
-        goes_with=_text(goes_with),
-        instead_of=_text(instead_of),
+        goes_with=None if goes_with is None else id_of(goes_with),
+        instead_of=None if instead_of is None else id_of(instead_of),
         alike_in=alike_in,
     )
     if shelf is not None:
         read_shelf(shelf)  # what can't be read now would show what is sold out
-    customer = _text(customer)
+    customer = None if customer is None else id_of(customer)
     store = StoreSide(home, shelf=shelf)
     recommender = Recommender.open(home, visitors=visitors, store=store)
     try:
@@ -170,10 +170,8 @@ def recommend(
         click.echo(answer_text(answer, data_to, language))
 
 
-def _text(value: str | None) -> str | None:
+def id_of(value: str) -> str:
     """Make an id of what was typed: bytes that are no text are nobody's id, and no JSON."""
-    if value is None:
-        return None
     return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -246,7 +244,7 @@ def _price(value: str | None) -> "Price | None":
         ) from error
 
 
-def _split(values: tuple[str, ...]) -> list[str]:
+def split_basket(values: tuple[str, ...]) -> list[str]:
     """Split each value of --basket as a line of CSV."""
     import csv
 
