@@ -24,6 +24,8 @@ class Session:
     dismissed: list[str] = field(default_factory=list)
     shown: tuple[str, ...] = ()
     """Ids of the items that the last answer had."""
+    related: object = None
+    """What was asked of one item last, and the ids answered."""
     question: object = None
     """What that answered."""
     times_shown: dict[str, int] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Session:
         if self.customer_id not in (None, customer_id):
             self.basket, self.dismissed, self.shown = [], [], ()
             self.question, self.times_shown, self.tapped = None, {}, set()
+            self.related = None
             self.visit = secrets.token_hex(8)
         self.customer_id = customer_id
 
