@@ -29,11 +29,8 @@ from tests.repositories import make_head
 from tests.rule_cases import (
     ITEMS,
     TODAY,
-    Case,
     make_shop,
-    rows_of,
-    rule_tables,
-    shelves,
+    random_case,
     to_toml,
     write_shelf,
 )
@@ -210,25 +207,13 @@ def test_without_a_model_what_sells_is_told(
 # --- rules
 
 
-@settings(max_examples=100, deadline=None)
-@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), row=st.integers(0, ITEMS - 1))
 def test_under_any_rules_ranks_and_places_are_those_of_brute_force(
-    opened: Recommender, shop: Release, data: st.DataObject
+    opened: Recommender, shop: Release, seed: int, row: int
 ) -> None:
-    home = shop.folder.parent / "home"
-    case = Case(
-        shop,
-        of_release={},
-        of_store=data.draw(rule_tables(shop.item_ids)),
-        shelf=data.draw(shelves(shop.item_ids)),
-        customer=data.draw(st.none() | st.integers(1, 29)),
-        basket=data.draw(st.lists(st.sampled_from(shop.item_ids), max_size=3)),
-        channel=data.draw(st.sampled_from(CHANNELS)),
-        k=data.draw(st.integers(1, 45)),
-        options=Options(),
-        items=rows_of(shop),
-    )
-    row = data.draw(st.integers(0, ITEMS - 1))
+    home, case = shop.folder.parent / "home", random_case(seed, shop)
+    case.of_release, case.options = {}, Options()
     (home / "new").write_text(to_toml(case.of_store))
     (home / "new").replace(home / "rules.toml")
     write_shelf(home / "shelf.csv", case.shelf)

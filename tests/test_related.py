@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from c2rec.runtime.options import Options
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
 from tests.release import Release, make_release, reseal
+from tests.rule_cases import ITEMS, TODAY, make_shop, random_case, to_toml, write_shelf
 
 KINDS = ("shirts", "trousers", "socks", "hats")
 """Item n is of kind n % 4; the last two have no kind."""
@@ -301,6 +304,60 @@ def test_whatever_is_asked_about_the_promises_hold(
     for tier in set(tiers):
         scores = [item.score for item in answer.items if item.tier == tier]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Its items have what rules look at."""
+    shop = make_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    install(shop.folder, shop.folder.parent / "home")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def opened(shop: Release) -> Iterator[Recommender]:
+    recommender = Recommender.open(shop.folder.parent / "home")
+    yield recommender
+    recommender.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    row=st.integers(0, ITEMS - 1),
+    field=st.sampled_from(["goes_with", "instead_of"]),
+)
+def test_rules_stock_and_wishes_hold_whatever_is_asked_about(
+    opened: Recommender, shop: Release, seed: int, row: int, field: str
+) -> None:
+    case = random_case(seed, shop)
+    case.of_release = {}
+    about = {field: shop.item_ids[row]}
+    case.options = replace(case.options, **about)  # type: ignore[arg-type]
+    home = shop.folder.parent / "home"
+    (home / "new").write_text(to_toml(case.of_store))
+    (home / "new").replace(home / "rules.toml")
+    write_shelf(home / "shelf.csv", case.shelf)
+
+    answer = opened.recommend(
+        None if case.customer is None else shop.customer_ids[case.customer],
+        basket=case.basket,
+        k=case.k,
+        channel=case.channel,
+        at=datetime(1970, 1, 1, 9, tzinfo=UTC) + timedelta(days=TODAY),
+        options=case.options,
+    )
+
+    assert not opened.warnings
+    found = [shop.item_ids.index(item_id) for item_id in ids_of(answer)]
+    assert len(found) == len(set(found)) <= case.k
+    assert not any(case.hidden(each) or case.left_out(each) or each == row for each in found)
+    for column, n in case.caps():
+        values = [case.items[each][column] for each in found]
+        assert all(values.count(value) <= n for value in values if value)
+    if len(found) < case.k:  # nothing is left that could be added
+        for other in set(range(ITEMS)) - set(found) - {row}:
+            assert case.hidden(other) or case.left_out(other) or not case.room(other, found)
 
 
 # --- reasons and kinds
