@@ -73,7 +73,7 @@ class Related:
 
         Args:
             row: that item.
-            asked: for which channel, and what may be shown.
+            asked: for which channel, and what may be shown; the item itself is left out there.
             column: which tells of what kind an item is; None: the one that tells best.
 
         Returns:
@@ -83,7 +83,6 @@ class Related:
         if asked.assortment.allowed is not None:
             kept &= asked.assortment.allowed
         kept[asked.left_out] = False
-        kept[row] = False
         same = self._categories.same(row, column)
         if same is not None:
             kept &= same

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from c2rec.runtime.install import install
 from c2rec.runtime.options import Options
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
+from c2rec.store_kiosk.cli import main
 from tests.release import Release, make_release, reseal
 from tests.rule_cases import ITEMS, TODAY, make_shop, random_case, to_toml, write_shelf
 
@@ -358,6 +360,62 @@ def test_rules_stock_and_wishes_hold_whatever_is_asked_about(
     if len(found) < case.k:  # nothing is left that could be added
         for other in set(range(ITEMS)) - set(found) - {row}:
             assert case.hidden(other) or case.left_out(other) or not case.room(other, found)
+
+
+# --- the command
+
+
+def run(home: Path, *arguments: str) -> str:
+    result = CliRunner().invoke(main, ["--home", str(home), "recommend", *arguments])
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_the_text_says_from_which_tier_each_item_is(home: Path) -> None:
+    lines = run(home, "--instead-of", "i000008", "-k", "20").splitlines()
+    assert lines[0] == (
+        "For anyone, offline, instead of i000008: from what is like it (similar), then from what "
+        "goes with it (basket)"
+    )
+    head, *rows = lines[3:]
+    assert head.split()[-2:] == ["tier", "reason"]
+    at = head.index("tier")
+    tiers = [row[at:].split()[0] for row in rows]
+    assert tiers == ["similar"] * tiers.count("similar") + ["basket"] * tiers.count("basket")
+    assert rows[0].endswith("like “Item 8”")
+    one = run(home, "--goes-with", "i000008", "-k", "3").splitlines()
+    assert one[0] == "For anyone, offline, with i000008: from what goes with it (basket)"
+    assert "tier" not in one[3]
+
+
+def test_the_document_says_so_too(home: Path) -> None:
+    document = json.loads(run(home, "--instead-of", "i000008", "-k", "20", "--json"))
+    assert (document["tier"], document["instead_of"], document["goes_with"]) == (
+        "similar",
+        "i000008",
+        None,
+    )
+    assert {item["tier"] for item in document["items"]} == {"similar", "basket"}
+
+
+def test_of_an_unknown_item_the_text_says_so_and_answers(home: Path) -> None:
+    text = run(home, "--goes-with", "no\x07such")
+    assert "For anyone, offline, with no�such: from what sells best (store-popular)" in text
+    assert "Not in this release: no�such" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--goes-with", "a", "--instead-of", "b"], "goes_with and instead_of are both given"),
+        (["--alike-in", "colour"], "alike_in is given; allowed: together with instead_of"),
+        (["--instead-of", "i000008", "--alike-in", "size"], "the items have no column 'size'"),
+    ],
+)
+def test_what_can_not_be_asked_is_one_error(home: Path, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["--home", str(home), "recommend", *arguments])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert said in result.stderr
 
 
 # --- reasons and kinds
