@@ -2,11 +2,15 @@
 
 A request falls through the tiers of ``records.TIERS`` to the first that can answer it:
 
+similar
+    Something is asked for instead of an item: those that are like it (``related.py``). Where they
+    are too few, the tiers below follow in the same answer.
 personal
     The customer is known and has an embedding. A basket joins what was bought, as purchases in
     the requested channel, where the release has a history encoder.
 basket
-    No such customer, but an item of the basket is known, and the release can encode it.
+    No such customer, but an item of the basket is known, and the release can encode it. Where the
+    request is about an item, that is the basket, and who asks plays no part.
 store-popular
     The model has nothing to go by, or can't be run, and something that may be shown has been sold
     in the channel. What has not been sold follows, in the order of item ids.

@@ -38,11 +38,12 @@ def explanation_text(e: "Explanation") -> str:
     known = "" if e.customer_id is None or e.known else ", whom the release doesn't know"
     lines = [
         f"{short(e.name)} ({short(e.item_id)}) for {who}{known}, {e.channel}",
-        f"Release {e.release}; tier: {TIER_WORDS[e.tier]} ({e.tier}); reason: {e.reason}",
+        f"Release {e.release}; {TIER_WORDS[e.tier]} ({e.tier})",
+        f"Reason: {e.reason}",
         "",
     ]
     if e.unknown_items:
-        lines[2:2] = ["Not in this release: " + ", ".join(map(short, e.unknown_items))]
+        lines[3:3] = ["Not in this release: " + ", ".join(map(short, e.unknown_items))]
     by = "units sold" if e.score is None else "score"
     lines += ["No model takes part."] if e.score is None else _score(e.score)
     lines += [
