@@ -120,8 +120,9 @@ def test_every_item_is_explained_as_the_formula_has_it(
             assert (found.value, found.shown_rank, found.place) == (None, None, None)
         else:
             assert found.value == pytest.approx(scores[row], abs=1e-5)
-            assert found.shown_rank == shown.index(row) + 1
-            assert found.place == (found.shown_rank if found.shown_rank <= 10 else None)
+            rank = shown.index(row) + 1
+            assert found.shown_rank == rank
+            assert found.place == (rank if rank <= 10 else None)
 
 
 def test_the_purchases_that_speak_loudest_are_told_first(
