@@ -31,10 +31,8 @@ class Categories:
     @cached_property
     def _categorical(self) -> dict[str, Column]:
         """By name, in its order."""
-        names = sorted(self._columns.names())
-        self._columns.read(names)
-        found = {name: self._columns.column(name) for name in names}
-        return {name: column for name, column in found.items() if _is_categorical(column)}
+        columns = self._columns.every().items()
+        return {name: column for name, column in columns if _is_categorical(column)}
 
     @cached_property
     def kind(self) -> str | None:
