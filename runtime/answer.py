@@ -41,9 +41,12 @@ class RecommendedItem:
     score: float
     """What the item is ranked by. On the path offline the model's score in the tiers personal and
     basket, units sold in store-popular, each counting less with its age, else 0; on the path
-    blend log-odds, on rank-fusion the sum of reciprocal places (``online.py``)."""
+    blend log-odds, on rank-fusion the sum of reciprocal places (``online.py``). In the tier similar
+    how much it is like the item that was asked about (``related.py``)."""
     reason: Reason
     attention: Attention
+    tier: Tier
+    """Which tier it comes from: the answer's, but for what fills up after the tier similar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,11 @@ class Answer:
     customer_id: str | None
     channel: Channel
     tier: Tier
+    """That of its first item."""
     release: str
     items: tuple[RecommendedItem, ...]
     unknown_items: tuple[str, ...]
-    """Items of the basket that the release doesn't know; they took no part."""
+    """Items of the basket, or asked about, that the release doesn't know; they took no part."""
     elapsed_ms: float
     path: AnswerPath = "offline"
     """How the customer's online scores went in."""
@@ -72,3 +76,12 @@ class Answer:
     model: str | None = None
     """Which model of the release ranked: ``main``, or that of the arm of this name; None where none
     did. An arm whose model can't be used is answered by ``main``."""
+    goes_with: str | None = None
+    """Id of the item that was asked about; None where it is about none."""
+    instead_of: str | None = None
+    """The same, where something in its place was asked for."""
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers of its items, in their order; without items, its own."""
+        return tuple(dict.fromkeys(item.tier for item in self.items)) or (self.tier,)

@@ -1,7 +1,7 @@
 """What rules look at: the items' columns in the release, and price and stock on the shelf."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +53,21 @@ class Columns:
             return
         rows = self._cache.every_metadata()
         self._names = frozenset().union(*rows)
-        for name in wanted:
+        self._take(rows, wanted)
+
+    def _take(self, rows: Sequence[Mapping[str, str]], names: Iterable[str]) -> None:
+        for name in names:
             codes: dict[str, int] = {"": 0}
             numbers = [codes.setdefault(row.get(name, ""), len(codes)) for row in rows]
             self._columns[name] = Column(np.array(numbers, np.int32), tuple(codes))
+
+    def every(self) -> dict[str, Column]:
+        """All columns by name, in its order; read in one pass."""
+        if self._names is None or not self._columns.keys() >= self._names:
+            rows = self._cache.every_metadata()
+            self._names = frozenset().union(*rows)
+            self._take(rows, sorted(self._names))
+        return {name: self._columns[name] for name in sorted(self._names)}
 
     def column(self, name: str) -> Column:
         """One of ``names``; of another, no item has a value."""

@@ -13,7 +13,7 @@ from c2rec.runtime.experiment import MAIN, Arm
 from c2rec.runtime.identity import Identity, pseudonym
 from c2rec.runtime.item_side import ArmSide
 from c2rec.runtime.pick import Picked
-from c2rec.runtime.tiers import Tiers
+from c2rec.runtime.tiers import Known, Tiers
 from c2rec.runtime.told import Told
 
 
@@ -33,7 +33,7 @@ class Model:
     """
 
     def __init__(self, name: str, side: Cache | ArmSide) -> None:
-        self.name = name
+        self.name, self.side = name, side
         self.tiers = Tiers(side, side.manifest(), stored=name == MAIN)
         self.told = Told(side, self.tiers.popularity)
 
@@ -148,8 +148,7 @@ class Serving:
     """
 
     def __init__(self, models: Models, arm: Arm | None, *, by_sales: bool) -> None:
-        self._models, self._arm = models, arm
-        self._by_sales = by_sales or (arm is not None and arm.serves == "popular")
+        self._models, self._arm, self._by_sales = models, arm, by_sales
         self.arm = models.label(arm)
         self.model = models.of(arm)
 
@@ -172,9 +171,16 @@ class Serving:
         """Choose of what sells."""
         return asking.answer(self.model.tiers, None, self.model.told)
 
-    def _answer(self, asking: Asking) -> Picked:
-        if self._by_sales:
+    def known(self, asking: Asking) -> Known | None:
+        """What the model has to go by; None where what sells is to be shown.
+
+        What is asked about an item is answered alike in every arm: no taste takes part in it.
+        """
+        popular = self._arm is not None and self._arm.serves == "popular" and asking.about is None
+        if self._by_sales or popular:
             asking.listed = None  # a list is made for the customer
-            return self.answer_popular(asking)
-        known = self.model.tiers.known(asking.customer, asking.basket, asking.channel)
-        return asking.answer(self.model.tiers, known, self.model.told)
+            return None
+        return asking.known(self.model.tiers)
+
+    def _answer(self, asking: Asking) -> Picked:
+        return asking.answer(self.model.tiers, self.known(asking), self.model.told)

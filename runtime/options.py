@@ -30,6 +30,12 @@ class Options:
     """Ids of items that the shopper isn't interested in."""
     times_shown: Mapping[str, int] = field(default_factory=dict)
     """By item id: how often this visit has shown it without a tap."""
+    goes_with: str | None = None
+    """Id of an item: only what goes with it is asked for."""
+    instead_of: str | None = None
+    """Id of an item: something in its place is asked for; diversity then plays no part."""
+    alike_in: str | None = None
+    """The column in which that must be the same; None: the one that tells kinds of items best."""
 
     def __post_init__(self) -> None:
         for column, values in self.where.items():
@@ -43,8 +49,19 @@ class Options:
         for column, n in self.at_most.items():
             if type(n) is not int or not 1 <= n <= MOST_N:
                 raise RequestError(f"at_most: {column} is {n!r}; allowed: 1 to {MOST_N}")
+        if self.goes_with is not None and self.instead_of is not None:
+            raise RequestError(
+                "goes_with and instead_of are both given; allowed: one of them in a request"
+            )
+        if self.alike_in is not None and self.instead_of is None:
+            raise RequestError("alike_in is given; allowed: together with instead_of")
         if self.diversity is not None and not 0 <= self.diversity <= 1:
             raise RequestError(f"diversity is {self.diversity}; allowed: 0 to 1")
+
+    @property
+    def about(self) -> str | None:
+        """Id of the item that the request is about; None: it is about none."""
+        return self.goes_with if self.instead_of is None else self.instead_of
 
     @property
     def selector(self) -> Selector:

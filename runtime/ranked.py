@@ -59,6 +59,12 @@ class Ranking(NamedTuple):
     path: AnswerPath
     items: list[Chosen]
     """Best first."""
+    alike: frozenset[int] = frozenset()
+    """Rows of those that come from the tier similar instead, before the others."""
+
+    def tier_of(self, row: int) -> Tier:
+        """The tier that an item comes from."""
+        return "similar" if row in self.alike else self.ranked.tier
 
 
 def choose(

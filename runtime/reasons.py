@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 
 from c2rec.runtime.records import Channel, Language
 
-ReasonKind: TypeAlias = Literal["bought", "basket", "online-list", "popular", "catalogue"]
+ReasonKind: TypeAlias = Literal[
+    "bought", "basket", "like", "with", "online-list", "popular", "catalogue"
+]
 _Where: TypeAlias = tuple[Channel, ...]
 
 _STORE: _Where = ("offline",)
@@ -73,6 +75,8 @@ _WORDS: dict[Language, Mapping[tuple[ReasonKind, _Where], tuple[str, str | None]
         ("bought", _ONLINE): ("like what you buy online", "goes with {}, which you bought online"),
         ("bought", ()): ("like what you buy", "goes with {}, which you bought"),
         ("basket", ()): ("goes with what is in the basket", "goes with {} in the basket"),
+        ("like", ()): ("like this item", "like {}"),
+        ("with", ()): ("goes with this item", "goes with {}"),
         ("online-list", ()): ("recommended to you online", None),
         ("popular", _STORE): ("popular in the store", None),
         ("popular", _ONLINE): ("popular online", None),
@@ -93,6 +97,8 @@ _WORDS: dict[Language, Mapping[tuple[ReasonKind, _Where], tuple[str, str | None]
         ),
         ("bought", ()): ("ähnelt dem, was Sie kaufen", "passt zu {}, von Ihnen gekauft"),
         ("basket", ()): ("passt zu dem, was im Korb liegt", "passt zu {} im Korb"),
+        ("like", ()): ("ähnelt diesem Artikel", "ähnelt {}"),
+        ("with", ()): ("passt zu diesem Artikel", "passt zu {}"),
         ("online-list", ()): ("Ihnen auch online empfohlen", None),
         ("popular", _STORE): ("im Laden beliebt", None),
         ("popular", _ONLINE): ("online beliebt", None),
@@ -116,6 +122,8 @@ _WORDS: dict[Language, Mapping[tuple[ReasonKind, _Where], tuple[str, str | None]
             "장바구니에 담긴 상품과 잘 어울려요",
             "장바구니에 담긴 {} 상품과 잘 어울려요",
         ),
+        ("like", ()): ("이 상품과 비슷해요", "{} 상품과 비슷해요"),
+        ("with", ()): ("이 상품과 잘 어울려요", "{} 상품과 잘 어울려요"),
         ("online-list", ()): ("온라인에서도 추천해 드린 상품이에요", None),
         ("popular", _STORE): ("매장에서 인기 있는 상품이에요", None),
         ("popular", _ONLINE): ("온라인에서 인기 있는 상품이에요", None),

@@ -2,11 +2,15 @@
 
 A request falls through the tiers of ``records.TIERS`` to the first that can answer it:
 
+similar
+    Something is asked for instead of an item: those that are like it (``related.py``). Where they
+    are too few, the tiers below follow in the same answer.
 personal
     The customer is known and has an embedding. A basket joins what was bought, as purchases in
     the requested channel, where the release has a history encoder.
 basket
-    No such customer, but an item of the basket is known, and the release can encode it.
+    No such customer, but an item of the basket is known, and the release can encode it. Where the
+    request is about an item, that is the basket, and who asks plays no part.
 store-popular
     The model has nothing to go by, or can't be run, and something that may be shown has been sold
     in the channel. What has not been sold follows, in the order of item ids.
@@ -31,7 +35,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -48,6 +52,7 @@ from c2rec.runtime.notes import Note
 from c2rec.runtime.options import ANYTHING, Options
 from c2rec.runtime.policy import Policy
 from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.related import About, Related
 from c2rec.runtime.rulebook import Rulebook
 from c2rec.runtime.shelf import Shelf
 from c2rec.runtime.state import Generation, State, read_state
@@ -56,6 +61,9 @@ from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
 from c2rec.runtime.who import Who, identity_of
 from c2rec.runtime.whole import damaged_arms, whole_cache
+
+if TYPE_CHECKING:
+    from c2rec.runtime.explain import Explanation
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
@@ -98,6 +106,7 @@ class Recommender:
         self._who = Who(cache, identity, self.manifest.data_to, self._warn)
         self._models = Models(cache, identity, self._warn)
         self._rulebook = Rulebook(cache, store, self._warn)
+        self._related = Related(cache, self._rulebook.columns, self._models.main.tiers.popularity)
 
     @classmethod
     def open(
@@ -297,10 +306,7 @@ class Recommender:
             HomeError: the release's cache is so damaged that popularity can't be read either.
         """
         started = time.perf_counter()
-        if not 1 <= k <= MAX_K:
-            raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
-        if channel not in get_args(Channel):
-            raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
+        _check(k, channel)
         if shown is not None and shown.release != self.manifest.release:
             raise RequestError(
                 f"shown was made for release {shown.release}; allowed: one made for the release "
@@ -313,13 +319,12 @@ class Recommender:
         asking = Asking(wish, channel, k)
         serving = self._models.serving(customer_id, by_sales=self._popular_only)
         try:
-            if customer_id is not None and not self._popular_only:
-                asking.customer = self._who.customer(customer_id)
-                asking.listed = self._who.listed(customer_id, now)
-            rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-            in_release = [row for row in rows.values() if row is not None]
-            asking.basket = np.unique(np.array(in_release, np.int64))
+            rows = self._look_up(asking, customer_id, basket, now)
             asking.leave_out_bought(self._rulebook, now)
+            if options.about is not None:
+                rows[options.about] = self._cache.item_row(options.about)
+            if not self._popular_only:
+                self._ask_about(asking, options)
             picked = serving.answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
@@ -330,21 +335,24 @@ class Recommender:
         notes: list[Note] = []
         if len(picked.chosen) < k:
             notes = [*self._rulebook.notes(shown, options), *asking.notes(picked)]
-        listed, ranked = asking.listed, picked.ranking.ranked
+        listed, ranking = asking.listed, picked.ranking
+        first = picked.chosen[0].row if picked.chosen else -1
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=ranked.tier,
+            tier=ranking.tier_of(first),
             release=self.manifest.release,
-            items=serving.model.told.items(ranked, picked.chosen, channel),
+            items=serving.model.told.items(ranking, picked.chosen, channel, asking.about),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
-            path=picked.ranking.path,
+            path=ranking.path,
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
             notes=tuple(notes),
+            goes_with=options.goes_with,
+            instead_of=options.instead_of,
             arm=serving.arm,
-            model=None if ranked.basis is None else serving.model.name,
+            model=None if ranking.ranked.basis is None else serving.model.name,
         )
 
     def try_out(self) -> Answer:
@@ -379,6 +387,73 @@ class Recommender:
             self._warn(str(error))
             return False
         return customer is not None and bool(customer.has.any())
+
+    def explain(
+        self,
+        item_id: str,
+        customer_id: str | None = None,
+        *,
+        basket: Sequence[str] = (),
+        k: int = 10,
+        channel: Channel = "offline",
+        at: datetime | None = None,
+    ) -> "Explanation":
+        """Tell every number that puts an item where it is, for an operator.
+
+        Args:
+            item_id: the item.
+            customer_id: who asks; None, or an id that the release doesn't know, is anyone.
+            basket: ids of items in the basket; unknown ones are ignored, and reported.
+            k: how many items the answer has in which its place is told, 1 to 1000.
+            channel: where the customer is.
+            at: when, UTC; None for now.
+
+        Raises:
+            RequestError: k or the channel is not allowed, or the release doesn't know the item.
+            HomeError: the release's cache is damaged.
+            ReleaseError: the model can't be run.
+        """
+        from c2rec.runtime.explain import explain
+
+        _check(k, channel)
+        self.keep_up()
+        row, now = self._cache.item_row(item_id), at or datetime.now(UTC)
+        if row is None:
+            raise RequestError(
+                f"item {item_id!r} is not in release {self.manifest.release}; allowed: the id of "
+                f"one of its {self.manifest.counts.items:,} items"
+            )
+        asking = Asking(self._rulebook.wish(None, ANYTHING), channel, k)
+        rows = self._look_up(asking, customer_id, basket, now)
+        asking.leave_out_bought(self._rulebook, now)
+        return explain(
+            row,
+            asking,
+            self._models.serving(customer_id, by_sales=self._popular_only),
+            policy=self.policy,
+            customer_id=customer_id,
+            unknown_items=tuple(each for each, found in rows.items() if found is None),
+        )
+
+    def _look_up(
+        self, asking: Asking, customer_id: str | None, basket: Sequence[str], now: datetime
+    ) -> dict[str, int | None]:
+        """Look up who asks and what is in the basket; rows of its items, None for unknown ones."""
+        if customer_id is not None and not self._popular_only:
+            asking.customer = self._who.customer(customer_id)
+            asking.listed = self._who.listed(customer_id, now)
+        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
+        in_release = [row for row in rows.values() if row is not None]
+        asking.basket = np.unique(np.array(in_release, np.int64))
+        return rows
+
+    def _ask_about(self, asking: Asking, options: Options) -> None:
+        """Make a request one about an item, where it is about one that the release has."""
+        row = None if options.about is None else self._cache.item_row(options.about)
+        if row is not None:
+            ((_, name),) = self._cache.item_names([row])
+            about = About(row, name, instead=options.instead_of is not None)
+            asking.ask_about(about, self._related, options.alike_in)
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""
@@ -430,3 +505,10 @@ class Recommender:
                 rows[found] = flag
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
+
+
+def _check(k: int, channel: str) -> None:
+    if not 1 <= k <= MAX_K:
+        raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
+    if channel not in get_args(Channel):
+        raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")

@@ -1,7 +1,7 @@
 """The rules that hold for a request, and what they leave of the release."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class Rulebook:
 
     def __init__(self, cache: Cache, store: StoreSide | None, warn: Callable[[str], None]) -> None:
         self._cache, self._store, self._warn = cache, store, warn
-        self._columns = Columns(cache)
+        self._columns = self.columns = Columns(cache)
         self._said = Said(Rules(), Shelf())
         self._goods: Goods | None = None
         self._policy: Policy | None = None
@@ -109,7 +109,12 @@ class Rulebook:
             UnknownColumnError: the items have no such column.
         """
         policy = self.policy
-        for field, columns in (("where", options.where), ("at_most", options.at_most)):
+        looked_at: list[tuple[str, Collection[str]]] = [
+            ("where", options.where),
+            ("at_most", options.at_most),
+            ("alike_in", () if options.alike_in is None else (options.alike_in,)),
+        ]
+        for field, columns in looked_at:
             for column in columns:
                 if column not in self._columns.names():
                     raise UnknownColumnError(
@@ -122,7 +127,9 @@ class Rulebook:
             for column, n in options.at_most.items()
         ]
         diversity = options.diversity
-        if diversity is None:
+        if options.instead_of is not None:
+            diversity = 0.0  # what is alike is asked for
+        elif diversity is None:
             diversity = 0.0 if policy is None else policy.diversity
         gone = self._cache.item_rows(options.dismissed)[0] if options.dismissed else NO_ROWS
         return Wish(

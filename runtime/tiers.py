@@ -115,6 +115,16 @@ class Tiers:
             slope = self.manifest.calibration[CHANNELS.index(asked.channel)].slope
         return asked.assortment.log_factors[rows] / slope
 
+    def score_one(
+        self, row: int, known: Known, channel: int
+    ) -> tuple[float, npt.NDArray[np.float32]]:
+        """The engine's score of one item, and its attention (3,)."""
+        components, history = known.basis.components[None], known.basis.items
+        scores, attention = self._engine.scorer.score_rows(
+            np.array([row], np.int64), components, known.has, channel, history
+        )
+        return float(scores[0]), attention[:, 0]
+
     def popular(self, asked: Asked) -> Ranked:
         """Rank by what sells, times its factor, and what has not been sold by item id."""
         sold = self.popularity[CHANNELS.index(asked.channel)]  # (items,)

@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from c2rec.runtime.answer import Attention, RecommendedItem
 from c2rec.runtime.because import Because, Items
-from c2rec.runtime.ranked import Chosen, Ranked
+from c2rec.runtime.ranked import Chosen, Ranked, Ranking
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
 from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.related import About
 
 
 class Told:
@@ -25,13 +26,35 @@ class Told:
         self._cache, self._popularity = cache, popularity
 
     def items(
-        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+        self,
+        ranking: Ranking,
+        chosen: Sequence[Chosen],
+        channel: Channel,
+        about: About | None,
     ) -> tuple[RecommendedItem, ...]:
-        """Tell of the items of an answer."""
+        """Tell of the items of an answer, which may be about one."""
         names = self._cache.item_names([each.row for each in chosen])
-        reasons = self._reasons(ranked, chosen, channel)
+        alike = [each for each in chosen if each.row in ranking.alike]
+        others = [each for each in chosen if each.row not in ranking.alike]
+        found = {
+            each.row: reason
+            for each, reason in zip(
+                others, self._reasons(ranking.ranked, others, channel), strict=True
+            )
+        }
+        if about is not None:
+            found = {row: _about(about, reason) for row, reason in found.items()}
+            found |= {each.row: Reason("like", (), (about.name,)) for each in alike}
+        reasons = [found[each.row] for each in chosen]
         return tuple(
-            RecommendedItem(item_id, name, each.value, reason, Attention(*each.attention))
+            RecommendedItem(
+                item_id,
+                name,
+                each.value,
+                reason,
+                Attention(*each.attention),
+                ranking.tier_of(each.row),
+            )
             for (item_id, name), each, reason in zip(names, chosen, reasons, strict=True)
         )
 
@@ -57,3 +80,8 @@ class Told:
     @cached_property
     def _because(self) -> Because:
         return Because(self._cache)
+
+
+def _about(about: About, reason: Reason) -> Reason:
+    """The reason where the item asked about is all that the basket holds."""
+    return Reason("with", (), (about.name,)) if reason.kind == "basket" else reason

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,6 +31,8 @@ from c2rec.store_kiosk.render import SCHEMA, plain
 from c2rec.store_kiosk.sessions import BASKET, DISMISSED, Session, Sessions
 from c2rec.store_kiosk.worker import Worker
 
+Relation: TypeAlias = Literal["instead_of", "goes_with"]
+
 PAGE = Path(__file__).parent / "page"
 QUEUE = 64
 """Questions that may wait for an answer at once."""
@@ -38,6 +40,8 @@ MOST_ITEMS = 50
 """Items in one answer."""
 QUESTION = ("k", "channel", "only", "without", "where", "price", "at_most", "diversity")
 """Fields of a request for recommendations, beside the language."""
+RELATIONS: tuple[Relation, Relation] = ("instead_of", "goes_with")
+"""How items can be related to one, as the options of a request name it."""
 GRACE_S = 30
 """A session lives so much longer here than on its page, which is to end it."""
 
@@ -88,6 +92,7 @@ class Api:
             f"{one}/scans": self._scan,
             f"{one}/recommendations": self._recommend,
             f"{one}/details": self._detail,
+            f"{one}/related": self._relate,
             f"{one}/dismissals": self._dismiss,
             f"{one}/removals": self._remove,
             f"{one}/extensions": self._extend,
@@ -214,6 +219,35 @@ class Api:
 
         return _json(await self._worker.run(explain))
 
+    async def _relate(self, request: Request) -> Response:
+        body = await read_body(request, ("item_id", "relation", "k", "channel", "language"))
+        session = self._session(request)
+        item_id, k = body.item_id(), body.whole("k", 6, 1, MOST_ITEMS)
+        relation = body.choice("relation", RELATIONS[0], RELATIONS)
+        language = body.choice("language", self._settings.language, LANGUAGES)
+        question = _asked(session, body)
+        if relation == "instead_of":
+            options = replace(question.options, instead_of=item_id)
+        else:
+            options = replace(question.options, goes_with=item_id)
+        asked = replace(question, options=options)
+
+        def relate() -> dict[str, Any]:
+            found = self._desk.recommend(asked, k)
+            told = asked, tuple(item.item_id for item in found.items)
+            if told != session.related:  # else in another language
+                session.related = told
+                self._desk.shown(found, asked)
+            return {
+                **_head(found, language),
+                "relation": relation,
+                "known": item_id not in found.unknown_items,
+                "items": [self._item(item, language) for item in found.items],
+                "notes": [_note(note, language) for note in found.notes],
+            }
+
+        return _json(await self._worker.run(relate))
+
     async def _dismiss(self, request: Request) -> Response:
         body = await read_body(request, ("item_id",))
         item_id, session = body.item_id(), self._session(request)
@@ -287,7 +321,8 @@ class Api:
     def _item(self, item: RecommendedItem, language: Language) -> dict[str, Any]:
         offer = self._desk.offer(item.item_id)
         reason = item.reason.discreet().words(language)  # a list lies open to bystanders
-        return self._product(Product(item.item_id, item.name, offer)) | self._why(item, reason)
+        product = self._product(Product(item.item_id, item.name, offer))
+        return product | self._why(item, reason) | {"tier": item.tier}
 
     def _why(self, item: RecommendedItem, reason: str) -> dict[str, Any]:
         attention = {k: getattr(item.attention, k) for k in COMPONENTS}

@@ -19,6 +19,7 @@ from c2rec.store_kiosk.commands.config import config
 from c2rec.store_kiosk.commands.doctor import doctor
 from c2rec.store_kiosk.commands.enrol import enrol
 from c2rec.store_kiosk.commands.erase import erase
+from c2rec.store_kiosk.commands.explain import explain
 from c2rec.store_kiosk.commands.install import install
 from c2rec.store_kiosk.commands.metrics import metrics
 from c2rec.store_kiosk.commands.options import LOG, PENDING, NonEmptyPath, WrongUsageError
@@ -140,6 +141,7 @@ for command in (
     sync,
     install,
     recommend,
+    explain,
     status,
     doctor,
     metrics,

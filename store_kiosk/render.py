@@ -15,6 +15,7 @@ SCHEMA = 1
 """Version of every JSON document."""
 
 TIER_WORDS: dict[Tier, str] = {
+    "similar": "from what is like it",
     "personal": "from what the customer buys",
     "basket": "from what is in the basket",
     "store-popular": "from what sells best",
@@ -27,6 +28,9 @@ PATH_WORDS: dict[AnswerPath, str] = {
     "rank-fusion": "joined by rank",
 }
 """What became of a customer's online scores."""
+
+_WORDS = ("name", "item", "tier", "reason")
+"""Columns of words."""
 
 _LINE = 96
 """Longest line of a sentence."""
@@ -48,6 +52,8 @@ def answer_document(answer: "Answer", language: Language = "en") -> dict[str, An
         "channel": answer.channel,
         "tier": answer.tier,
         "release": answer.release,
+        "goes_with": answer.goes_with,
+        "instead_of": answer.instead_of,
         "items": [
             {
                 "item_id": item.item_id,
@@ -55,6 +61,7 @@ def answer_document(answer: "Answer", language: Language = "en") -> dict[str, An
                 "reason": item.reason.words(language),
                 "attention": {k: getattr(item.attention, k) for k in COMPONENTS},
                 "name": item.name,
+                "tier": item.tier,
             }
             for item in answer.items
         ],
@@ -80,35 +87,53 @@ def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> st
         data_to: last day of the release's data.
         language: of the reasons.
     """
-    who = "anyone" if answer.customer_id is None else f"customer {_short(answer.customer_id)}"
+    who = "anyone" if answer.customer_id is None else f"customer {short(answer.customer_id)}"
     lines = [
-        f"For {who}, {answer.channel}: {TIER_WORDS[answer.tier]} ({answer.tier})",
+        f"For {who}, {answer.channel}{_about(answer)}: {_tiers(answer)}",
         f"Release {answer.release}, data up to {data_to}",
     ]
     if answer.online_age_s is not None:
-        age = _duration(answer.online_age_s)
+        age = duration(answer.online_age_s)
         lines.append(f"Online scores: {age} old, {PATH_WORDS[answer.path]} ({answer.path})")
     if answer.arm is not None:
         instead = answer.model == "main" and not answer.arm.endswith("/main")
         lines.append(f"Arm {answer.arm}" + (", answered by the main model" if instead else ""))
     lines.append("")
-    head = ["", "name", "item", "score", *COMPONENTS, "reason"]
+    several = ["tier"] if len(answer.tiers) > 1 else []
+    head = ["", "name", "item", "score", *COMPONENTS, *several, "reason"]
     rows = []
     for rank, item in enumerate(answer.items, start=1):
         alphas = [getattr(item.attention, k) for k in COMPONENTS]
         shares = [f"{alpha:.0%}" if any(alphas) else "–" for alpha in alphas]
         # units sold, weighed by age, need no third decimal
-        score = f"{item.score:.1f}" if answer.path == "offline" and not any(alphas) else ""
+        sold = answer.path == "offline" and item.tier in ("store-popular", "catalogue")
+        score = f"{item.score:.1f}" if sold else ""
         score = score or f"{item.score:.{4 if answer.path == 'rank-fusion' else 3}f}"
         reason = plain(item.reason.words(language))  # it may hold an item's name
-        rows.append([str(rank), _short(item.name), _short(item.item_id), score, *shares, reason])
+        tiers = [item.tier] if several else []
+        told = [short(item.name), short(item.item_id), score, *shares, *tiers, reason]
+        rows.append([str(rank), *told])
     lines += _table(head, rows) if rows else ["Nothing is left to recommend."]
     if answer.notes:
         lines += ["", f"No more than {len(answer.items)}, for some items are kept back:"]
         lines += [plain(f"  {note.words(language)}") for note in answer.notes]
     if answer.unknown_items:
-        lines += ["", "Not in this release: " + ", ".join(map(_short, answer.unknown_items))]
+        lines += ["", "Not in this release: " + ", ".join(map(short, answer.unknown_items))]
     return "\n".join(lines)
+
+
+def _about(answer: "Answer") -> str:
+    if answer.instead_of is not None:
+        return f", instead of {short(answer.instead_of)}"
+    return "" if answer.goes_with is None else f", with {short(answer.goes_with)}"
+
+
+def _tiers(answer: "Answer") -> str:
+    """Where the items come from, in words and by name."""
+    item = answer.goes_with if answer.instead_of is None else answer.instead_of
+    known = item is not None and item not in answer.unknown_items
+    words = TIER_WORDS | ({"basket": "from what goes with it"} if known else {})
+    return ", then ".join(f"{words[tier]} ({tier})" for tier in answer.tiers)
 
 
 def status_document(
@@ -236,7 +261,8 @@ def erased_text(document: Mapping[str, Any], receipt: str) -> str:
     return "\n".join(plain(line) for line in [*lines, f"Receipt: {receipt}"])
 
 
-def _duration(seconds: int) -> str:
+def duration(seconds: int) -> str:
+    """Tell a time in the greatest unit of which there are two."""
     for name, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {name}"
@@ -279,7 +305,7 @@ def _sync_text(sync: Mapping[str, Any] | None) -> str:
 def _scores_text(scores: Mapping[str, Any] | None) -> str:
     if scores is None:
         return "none"
-    return f"{scores['seq']}, of {scores['as_of']}, {_duration(scores['age_s'])} old"
+    return f"{scores['seq']}, of {scores['as_of']}, {duration(scores['age_s'])} old"
 
 
 def bench_text(document: Mapping[str, Any]) -> str:
@@ -386,7 +412,8 @@ def _folded(text: str) -> list[str]:
     return textwrap.wrap(text, _LINE, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A name or id, cut where it is long, that a terminal never obeys."""
     text = plain(text)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
@@ -395,10 +422,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
-        # name, id and reason read from the left; rank and numbers stand right under each other
+        # words read from the left; rank and numbers stand right under each other
         cells = [
-            cell.ljust(width) if i in (1, 2, len(head) - 1) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if title in _WORDS else cell.rjust(width)
+            for title, cell, width in zip(head, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return lines

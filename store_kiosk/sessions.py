@@ -26,6 +26,8 @@ class Session:
     """Ids of the items that the last answer had."""
     arm: str | None = None
     """Of an experiment, that the last answer had."""
+    related: object = None
+    """What was asked of one item last, and the ids answered."""
     question: object = None
     """What that answered."""
     times_shown: dict[str, int] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Session:
         if self.customer_id not in (None, customer_id):
             self.basket, self.dismissed, self.shown, self.arm = [], [], (), None
             self.question, self.times_shown, self.tapped = None, {}, set()
+            self.related = None
             self.visit = secrets.token_hex(8)
         self.customer_id = customer_id
 

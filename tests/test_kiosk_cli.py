@@ -57,8 +57,8 @@ def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
     text = succeed(home, "recommend", "c000003", "-k", "3", "--basket", "i000001,nope", "--json")
     answer = json.loads(text)
     keys = (
-        "schema customer_id channel tier release items path online_as_of online_age_s arm model "
-        "unknown_items notes elapsed_ms"
+        "schema customer_id channel tier release goes_with instead_of items path online_as_of "
+        "online_age_s arm model unknown_items notes elapsed_ms"
     )
     assert list(answer) == keys.split()
     assert answer["schema"] == 1
@@ -68,7 +68,7 @@ def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
     assert 0 < answer["elapsed_ms"] < 60_000
     assert len(answer["items"]) == 3
     for item in answer["items"]:
-        assert list(item) == ["item_id", "score", "reason", "attention", "name"]
+        assert list(item) == ["item_id", "score", "reason", "attention", "name", "tier"]
         assert tuple(item["attention"]) == COMPONENTS
         assert sum(item["attention"].values()) == pytest.approx(1)
         assert isinstance(item["score"], float)

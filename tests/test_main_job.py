@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.real_rules import check
 
@@ -108,6 +110,15 @@ def test_the_kiosk_answers_a_customer_a_basket_and_a_stranger(workplace: Path) -
     assert not {item["item_id"] for item in basket["items"]} & set(two.split(","))
     stranger = json.loads(run(f"{kiosk} nobody --channel online --json", workplace))
     assert (stranger["tier"], stranger["channel"]) == ("store-popular", "online")
+    explained = json.loads(
+        run(
+            f"c2rec-kiosk --home hm-kiosk explain {two.split(',')[0]} --customer 0 --json",
+            workplace,
+        )
+    )
+    assert (explained["place"], explained["shown_rank"]) == (1, 1)
+    assert explained["value"] == personal["items"][0]["score"]
+    assert explained["score"]["total"] == pytest.approx(explained["score"]["engine"], abs=1e-5)
     status = json.loads(run("c2rec-kiosk --home hm-kiosk status --json", workplace))
     assert status["release"] == personal["release"]
 
@@ -115,3 +126,29 @@ def test_the_kiosk_answers_a_customer_a_basket_and_a_stranger(workplace: Path) -
 def test_rules_stock_and_wishes_are_obeyed_exactly(workplace: Path) -> None:
     shutil.copytree(workplace / "hm-kiosk", workplace / "hm-rules")
     assert check(workplace / "hm-rules", customers=20) > 50
+
+
+def test_what_stands_in_for_an_item_is_of_its_type_and_goes_by_the_formula(workplace: Path) -> None:
+    """Three items against brute force over the bundle's own files."""
+    lines = (workplace / "hm-bundle" / "items.jsonl").read_text().splitlines()
+    items = [json.loads(line) for line in lines]
+    tensors = load_file(workplace / "hm-bundle" / "items.safetensors")
+    vectors = tensors["item_embeddings"].astype(np.float64)
+    vectors -= vectors.mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    columns = [name for name in items[0] if name not in ("item_id", "name", "description")]
+    for row in (10, 1000, 4000):
+        command = f"recommend --instead-of {items[row]['item_id']} -k 6 --json"
+        answer = json.loads(run(f"c2rec-kiosk --home hm-kiosk {command}", workplace))
+        cosines = vectors @ vectors[row]
+        values = {}
+        for other, item in enumerate(items):
+            same = [item[name] == items[row][name] for name in columns if items[row][name]]
+            if other == row or cosines[other] <= 0:
+                continue
+            if item["product_type"] == items[row]["product_type"]:
+                sold = float(tensors["popularity"][0, other])
+                values[other] = cosines[other] + np.mean(same) + 0.1 * np.log1p(sold)
+        best = sorted(values, key=lambda other: (-round(values[other], 6), other))[:6]
+        similar = [item for item in answer["items"] if item["tier"] == "similar"]
+        assert [item["item_id"] for item in similar] == [items[other]["item_id"] for other in best]

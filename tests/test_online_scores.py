@@ -31,6 +31,7 @@ from c2rec.runtime.online_documents import (
 from c2rec.runtime.online_file import ScoresFile
 from c2rec.runtime.online_shards import ScoresShard, decode_scores, encode_scores
 from c2rec.runtime.online_store import build_scores
+from c2rec.runtime.options import Options
 from c2rec.runtime.reasons import ONLINE
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.state import changing_state, mark_bad, read_tables
@@ -439,6 +440,23 @@ def test_what_may_not_be_shown_is_not_shown_though_the_list_has_it(kiosk: Kiosk)
     assert answer.path == basket.path == "rank-fusion"
     assert "i000030" not in [item.item_id for item in answer.items]
     assert "i000002" not in [item.item_id for item in basket.items]
+
+
+@pytest.mark.parametrize("field", ["goes_with", "instead_of"])
+def test_a_list_takes_no_part_in_what_is_asked_about_an_item(kiosk: Kiosk, field: str) -> None:
+    """But what was bought online since is left out."""
+    now = int(datetime.now(UTC).timestamp())
+    recommender = online(kiosk, bought=[("i000009", now)])
+    options = Options(**{field: "i000001"})  # type: ignore[arg-type]
+    answer = recommender.recommend(CUSTOMER, k=40, options=options)
+    plain = recommender.recommend(k=40, options=options)
+    recommender.close()
+    release = kiosk.head.releases[0]
+    history = release.history(release.customer_ids.index(CUSTOMER))
+    gone = {release.item_ids[item] for item, channel in history if channel == 0} | {"i000009"}
+    assert (answer.path, answer.online_as_of, answer.online_age_s) == ("offline", None, None)
+    expected = [item.item_id for item in plain.items if item.item_id not in gone]
+    assert [item.item_id for item in answer.items] == expected
 
 
 def test_the_reason_says_which_items_the_list_has_brought(kiosk: Kiosk) -> None:

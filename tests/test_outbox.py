@@ -56,7 +56,9 @@ def test_an_event_is_written_with_where_and_when_it_happened(outbox: Outbox) -> 
 
 def test_what_an_answer_showed_is_an_event() -> None:
     none = Attention(0, 0, 0)
-    items = tuple(RecommendedItem(f"i{i}", "", 1.0, CATALOGUE, none) for i in range(300))
+    items = tuple(
+        RecommendedItem(f"i{i}", "", 1.0, CATALOGUE, none, "personal") for i in range(300)
+    )
     event = shown_event(
         Answer("c", "online", "personal", "r1", items, (), 1.0, arm="e/b", model="main"),
         customer=WHO.hex(),

@@ -187,6 +187,44 @@ def test_a_detail_tells_what_a_score_rests_on(served: Served) -> None:
     assert (in_basket["name"], in_basket["score"], in_basket["reason"]) == (name_of(9), None, None)
 
 
+def test_what_can_stand_in_for_an_item_and_what_goes_with_it_are_listed(served: Served) -> None:
+    session = served.session()
+    served.json("POST", f"{session}/scans", {"code": CARD})
+    path = f"{session}/related"
+    instead = served.json("POST", path, {"item_id": "i000005"})
+    assert (instead["relation"], instead["known"], instead["tier"]) == (
+        "instead_of",
+        True,
+        "similar",
+    )
+    tiers = [item["tier"] for item in instead["items"]]
+    assert tiers == ["similar"] * tiers.count("similar") + ["basket"] * tiers.count("basket")
+    assert (len(tiers), set(tiers)) == (6, {"similar", "basket"})  # few are alike and not bought
+    like = {item["reason"] for item in instead["items"] if item["tier"] == "similar"}
+    assert like == {f"like “{name_of(5)}”"}
+    goes = {"item_id": "i000005", "relation": "goes_with", "k": 50, "language": "de"}
+    found = served.json("POST", path, goes)
+    assert (found["relation"], found["tier"], found["language"]) == ("goes_with", "basket", "de")
+    ids = [item["item_id"] for item in found["items"]]
+    assert "i000005" not in ids
+    assert len(ids) == len(set(ids)) < 40
+    assert {note["kind"] for note in found["notes"]} == {"sold out", "bought"}
+    assert f"passt zu „{name_of(5)}“" in {item["reason"] for item in found["items"]}
+
+
+def test_about_an_item_that_nobody_knows_the_shopper_is_answered_all_the_same(
+    served: Served,
+) -> None:
+    session = served.session()
+    served.json("POST", f"{session}/scans", {"code": CARD})
+    usual = served.json("POST", f"{session}/recommendations", {})
+    for relation in ("instead_of", "goes_with"):
+        question = {"item_id": "no such", "relation": relation}
+        found = served.json("POST", f"{session}/related", question)
+        assert (found["known"], found["tier"]) == (False, "personal")
+        assert found["items"] == usual["items"]
+
+
 def test_only_what_may_be_shown_is(served: Served) -> None:
     session = served.session()
     question = {"only": ["i000001", "i000002", "i000005"], "without": ["i000002"]}
@@ -232,7 +270,9 @@ def test_nothing_is_left_of_a_session_that_has_ended(served: Served) -> None:
     served.json("POST", f"{session}/recommendations", {})
     assert served.json("DELETE", session) is None
     assert served.json("DELETE", session) is None  # once more is no error
-    for part in ("scans", "recommendations", "details", "dismissals", "removals", "extensions"):
+    for part in (
+        "scans", "recommendations", "details", "related", "dismissals", "removals", "extensions",
+    ):  # fmt: skip
         body: dict[str, dict[str, str]] = {"scans": {"code": CARD}}
         body |= {"recommendations": {}, "extensions": {}}
         answer = served.ask("POST", f"{session}/{part}", body.get(part, {"item_id": "i000009"}))

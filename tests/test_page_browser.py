@@ -27,6 +27,7 @@ from tests.kiosk_page import (
 from tests.release import make_release
 
 HOSTILE = "<img src=x onerror=document.title='pwned'>"
+SOLD_OUT = "i000005"
 Visit = Callable[..., Page]
 
 
@@ -179,6 +180,43 @@ def test_a_tap_explains_an_item(visit: Visit, served: Served) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(page.get_by_role("button", name=f"Details of {name}")).to_be_focused()
+
+
+def test_a_product_that_is_sold_out_is_told_with_what_can_stand_in(
+    visit: Visit, served: Served
+) -> None:
+    page = visit(served)
+    scan(page, SOLD_OUT)
+    dialog = page.get_by_role("dialog", name=name_of(5))
+    expect(dialog.get_by_role("heading", name=name_of(5))).to_be_focused()
+    expect(dialog.locator("#detail-stock")).to_have_text("sold out")
+    alternatives = dialog.get_by_role("button", name="Alternatives")
+    expect(alternatives).to_have_attribute("aria-pressed", "true")
+    expect(dialog.get_by_role("heading", name="Similar items")).to_be_visible()
+    expect(dialog.locator("#related li")).to_have_count(6)
+    assert name_of(5) not in dialog.locator("#related .name").all_inner_texts()
+    reasons = set(dialog.locator("#related .reason").all_inner_texts())
+    assert {each.lower() for each in reasons} == {f"like “{name_of(5)}”".lower()}
+    expect(dialog.get_by_role("button", name="Not interested")).to_be_hidden()
+    other = dialog.locator("#related .name").first.inner_text()
+    dialog.locator("#related button").first.click()
+    expect(page.get_by_role("dialog", name=other)).to_be_visible()
+    expect(page.locator("#detail-title")).to_be_focused()
+    expect(page.locator("#related")).to_be_empty()
+
+
+def test_a_detail_offers_what_goes_with_it(visit: Visit, served: Served) -> None:
+    page = visit(served)
+    shop(page)
+    page.get_by_role("button", name=f"Details of {name_of(9)}").click()  # from the basket
+    page.get_by_role("button", name="Goes well with it").click()
+    expect(page.get_by_role("heading", name="Goes well with it")).to_be_focused()
+    expect(page.locator("#goes_with")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#instead_of")).to_have_attribute("aria-pressed", "false")
+    assert name_of(9) not in page.locator("#related .name").all_inner_texts()
+    page.get_by_role("button", name="Alternatives").click()
+    expect(page.locator("#instead_of")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("heading", name="Similar items")).to_be_focused()
 
 
 @pytest.mark.parametrize("where", ["list", "detail"])
@@ -385,7 +423,10 @@ def test_nothing_of_a_shopper_is_left_in_the_browser(visit: Visit, folder: Path)
         page.locator(".open").first.click()
         expect(page.locator("#detail-reason")).not_to_be_empty()
         reason = page.locator("#detail-reason").inner_text()
-        seen = [*names(page), reason, name_of(9), CARD, PRODUCTS[1], session]
+        page.locator("#instead_of").click()
+        expect(page.locator("#related li")).to_have_count(6)
+        related = page.locator("#related .reason").all_inner_texts()
+        seen = [*names(page), reason, *related, name_of(9), CARD, PRODUCTS[1], session]
         page.locator("#detail-close").click()
         with page.expect_response(lambda r: r.request.method == "DELETE") as ended:
             page.locator("#end").click()
@@ -557,6 +598,13 @@ def states(page: Page) -> Iterator[str]:
     expect(page.locator("#detail")).to_be_visible()
     page.locator("#detail summary").click()
     yield "detail"
+    page.locator("#goes_with").click()
+    expect(page.locator("#related li")).to_have_count(6)
+    yield "what goes with it"
+    page.locator("#detail-close").click()
+    scan(page, SOLD_OUT)
+    expect(page.locator("#related li")).to_have_count(6)
+    yield "sold out"
     page.locator("#detail-close").click()
     page.clock.run_for(61_000)
     expect(page.locator("#idle")).to_be_visible()
@@ -648,7 +696,12 @@ def test_all_of_it_works_by_keyboard(visit: Visit, served: Served) -> None:
     expect(page.get_by_role("heading", name="For you")).to_be_focused()
     press("Tab", "Enter")
     expect(page.locator("#detail-title")).to_be_focused()
-    press("Tab", "Tab", "Tab", "Enter")
+    press("Tab", "Tab", "Enter")
+    expect(page.locator("#related h3").first).to_be_focused()
+    press("Tab", "Enter")  # another item, with its own detail
+    expect(page.locator("#detail-title")).to_be_focused()
+    expect(page.locator("#related")).to_be_empty()
+    press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
     expect(page.locator(".open").first).to_be_focused()
     press("Tab", "Space")

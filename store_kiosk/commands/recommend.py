@@ -66,6 +66,22 @@ _LIST_LENGTH = 100_000_000
     help="How much less an item counts for being like those above it; default: as the rules say.",
 )
 @click.option(
+    "--goes-with",
+    metavar="ITEM",
+    help="Only what goes with this item: what sells together with it.",
+)
+@click.option(
+    "--instead-of",
+    metavar="ITEM",
+    help="What can stand in for this item: first what is alike, then what goes with it.",
+)
+@click.option(
+    "--alike-in",
+    metavar="COLUMN",
+    help="With --instead-of, the column in which items must be the same; default: product_type, "
+    "category, or the one that tells most kinds of items apart.",
+)
+@click.option(
     "--shelf",
     type=_LIST,
     help="A CSV file with price and stock, instead of the home's shelf.csv.",
@@ -97,6 +113,9 @@ def recommend(
     price: str | None,
     at_most: tuple[str, ...],
     diversity: float | None,
+    goes_with: str | None,
+    instead_of: str | None,
+    alike_in: str | None,
     shelf: Path | None,
     visitors: bool | None,
     language: "Language",
@@ -112,17 +131,19 @@ def recommend(
     from c2rec.runtime.shelf import read_shelf
     from c2rec.runtime.store_side import StoreSide
 
-    items = _split(basket)
+    items = split_basket(basket)
     options = Options(
         where=_categories(where),
         price=_price(price),
         at_most=_counts(at_most),
         diversity=diversity,
+        goes_with=None if goes_with is None else id_of(goes_with),
+        instead_of=None if instead_of is None else id_of(instead_of),
+        alike_in=alike_in,
     )
     if shelf is not None:
         read_shelf(shelf)  # what can't be read now would show what is sold out
-    if customer is not None:  # bytes that are no text are nobody's id, and no JSON
-        customer = customer.encode(errors="surrogateescape").decode(errors="replace")
+    customer = None if customer is None else id_of(customer)
     store = StoreSide(home, shelf=shelf)
     recommender = Recommender.open(home, visitors=visitors, store=store)
     try:
@@ -147,6 +168,11 @@ def recommend(
         echo_json(answer_document(answer, language))
     else:
         click.echo(answer_text(answer, data_to, language))
+
+
+def id_of(value: str) -> str:
+    """Make an id of what was typed: bytes that are no text are nobody's id, and no JSON."""
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _ids(path: Path) -> list[str]:
@@ -218,7 +244,7 @@ def _price(value: str | None) -> "Price | None":
         ) from error
 
 
-def _split(values: tuple[str, ...]) -> list[str]:
+def split_basket(values: tuple[str, ...]) -> list[str]:
     """Split each value of --basket as a line of CSV."""
     import csv
 

@@ -2,7 +2,7 @@
 // no history, no cookie of its own.
 
 import { LONGEST, isText, listenForScans } from "./scanner.js";
-import { $, drawAge, drawDetail, drawResults, drawWords, make, wipeView } from "./view.js";
+import { $, drawAge, drawDetail, drawRelated, drawResults, drawWords, make, wipeView } from "./view.js";
 import { WORDS, say } from "./words.js";
 
 const ITEMS = 6;
@@ -121,6 +121,7 @@ function scan(code) {
       return;
     }
     await refresh();
+    if (product?.stock === 0) return open(product);
     const what = kind === "card" ? words("card") : words("added", { name: product.name });
     tell(`${what} ${words("shown", { n: shopper.answer.items.length })}`);
     $("results-title").focus();
@@ -170,8 +171,21 @@ function drawAnswer() {
 async function open(item) {
   shopper.detail = await post("details", { item_id: item.item_id, language: shopper.language });
   drawDetail(shopper.detail, shopper.language, settings.currency);
+  drawRelated(null);
+  $("detail-dismiss").hidden = !shopper.answer.items.some((each) => each.item_id === item.item_id);
   if (!$("detail").open) $("detail").showModal();
+  $("detail").scrollTop = 0;
+  if (shopper.detail.stock === 0) await relate("instead_of");
   $("detail-title").focus();
+}
+
+// What can stand in for the item in the dialog, or goes with it.
+async function relate(relation) {
+  const { detail, language } = shopper;
+  const found = await post("related", { item_id: detail.item_id, relation, language });
+  if (shopper.detail !== detail) return; // another one was opened meanwhile
+  drawRelated(found, language, settings.currency, (item) => attempt(() => open(item)));
+  $("related").firstElementChild.focus();
 }
 
 async function dismiss(item) {
@@ -318,6 +332,9 @@ $("size").addEventListener("click", () => choose({ size: (shopper.size + 1) % SI
 $("contrast").addEventListener("click", () => choose({ contrast: !shopper.contrast }));
 $("detail-close").addEventListener("click", () => $("detail").close());
 $("detail-dismiss").addEventListener("click", () => attempt(() => dismiss(shopper.detail)));
+for (const relation of ["instead_of", "goes_with"]) {
+  $(relation).addEventListener("click", () => attempt(() => relate(relation)));
+}
 $("idle-stay").addEventListener("click", active);
 $("idle-end").addEventListener("click", () => wipe("cleared"));
 $("idle").addEventListener("cancel", active);

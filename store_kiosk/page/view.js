@@ -108,8 +108,41 @@ export function drawResults(answer, language, currency, act) {
     const label = say(language, "remove", { name: item.name });
     const remove = make("button", { type: "button", class: "remove", "aria-label": label }, "×");
     remove.addEventListener("click", () => act.remove(item));
-    return make("li", {}, make("span", {}, item.name), remove);
+    const look = make(
+      "button",
+      { type: "button", class: "look", "aria-label": say(language, "details", { name: item.name }) },
+      item.name,
+    );
+    look.addEventListener("click", () => act.open(item));
+    return make("li", {}, look, remove);
   }));
+}
+
+// What can stand in for the item in the dialog, or goes with it: a list for each tier; null: none yet.
+export function drawRelated(found, language, currency, open) {
+  for (const button of $("relations").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(found !== null && found.relation === button.id));
+  }
+  const parts = [];
+  for (const item of found?.items ?? []) {
+    if (parts.at(-1)?.tier !== item.tier) {
+      const title = item.tier === "basket" ? say(language, "goesWith") : WORDS[language].tiers[item.tier];
+      parts.push({ tier: item.tier, title: make("h3", { tabindex: "-1" }, title), list: make("ul") });
+    }
+    const facts = [item.price === null ? "" : money(language, currency, item.price), stockWords(language, item.stock)];
+    const near = make(
+      "button",
+      { type: "button", class: "near" },
+      make("span", { class: "name" }, item.name),
+      make("span", { class: "stock" }, facts.filter((each) => each !== "").join(", ")),
+      make("span", { class: "reason" }, item.reason),
+    );
+    near.addEventListener("click", () => open(item));
+    parts.at(-1).list.append(make("li", { "data-item": item.item_id }, near));
+  }
+  const nothing = found !== null && parts.length === 0;
+  const none = nothing ? [make("p", { tabindex: "-1" }, say(language, "nothing"))] : [];
+  $("related").replaceChildren(...parts.flatMap((part) => [part.title, part.list]), ...none);
 }
 
 export function drawDetail(detail, language, currency) {
@@ -137,7 +170,7 @@ function pairs(entries) {
 // Take everything of a shopper off the page.
 export function wipeView() {
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  for (const id of ["items", "basket-items", "detail-picture", "detail-facts", "detail-why"]) {
+  for (const id of ["items", "basket-items", "detail-picture", "related", "detail-facts", "detail-why"]) {
     $(id).replaceChildren();
   }
   for (const id of ["results-title", "detail-title", "detail-price", "detail-stock", "detail-reason", "notes", "said"]) {
