@@ -225,6 +225,22 @@ class Cache:
                 raise ValueError("an item is missing")
         return found
 
+    def item_ids(self) -> list[str]:
+        """Ids of all items, by row."""
+        with self._reading():
+            found = self._db.execute("SELECT item_id FROM items ORDER BY row")
+            return [item_id for (item_id,) in found]
+
+    def every_metadata(self) -> list[dict[str, str]]:
+        """The further columns of all items, by row."""
+        import json
+
+        with self._reading():
+            found = self._db.execute("SELECT metadata FROM items ORDER BY row")
+            # one document of all takes less than one by one
+            rows: list[dict[str, str]] = json.loads(f"[{','.join(text for (text,) in found)}]")
+            return rows
+
     def about(self, name: str) -> str | None:
         """What the table ``about`` says: ``customers``, ``seq`` or ``space``; None for nothing."""
         with self._reading():

@@ -2,7 +2,8 @@
 
 It is a CSV file with a head: ``item_id`` and any of ``code``, ``price`` and ``stock``. An item may
 stand in several lines, one for each code. An item with stock 0 is sold out and is not recommended;
-of one that isn't in the file, or whose cell is empty, nothing is known.
+of one that isn't in the file, or whose cell is empty, nothing is known. ``docs/rules.md`` tells
+what becomes of these.
 """
 
 import csv
@@ -34,8 +35,6 @@ class Shelf:
     """By item id."""
     items_by_code: Mapping[str, str] = field(default_factory=dict)
     """The item id of each code."""
-    sold_out: tuple[str, ...] = ()
-    """Ids of the items of which none is left."""
 
 
 def read_shelf(path: Path) -> Shelf:
@@ -84,8 +83,7 @@ def _parse(path: Path, rows: Iterable[list[str]]) -> Shelf:
             raise DataError(
                 f"{where}: code {code!r} is {codes[code]}'s already; allowed: one item a code"
             )
-    sold_out = tuple(item_id for item_id, offer in offers.items() if offer.stock == 0)
-    return Shelf(offers, codes, sold_out)
+    return Shelf(offers, codes)
 
 
 def _number(where: str, column: str, cell: str) -> float | None:
