@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from c2rec.runtime.notes import Note
 from c2rec.runtime.reasons import Reason
 from c2rec.runtime.records import AnswerPath, Channel, Tier
 
@@ -64,3 +65,5 @@ class Answer:
     the customer has none."""
     online_age_s: int | None = None
     """Seconds since then."""
+    notes: tuple[Note, ...] = ()
+    """What kept items back, where there are fewer than asked for."""

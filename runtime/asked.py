@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from c2rec.runtime.assortment import Assortment
 from c2rec.runtime.cache import Customer
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, Channel
@@ -32,7 +33,7 @@ class Asked(NamedTuple):
     left_out: Rows
     k: int
     channel: Channel
-    shown: Shown | None
+    assortment: Assortment
     listed: Rows
     """Rows of the customer's online list that may be shown."""
 
@@ -54,12 +55,10 @@ def history_of(customer: Customer | None, in_basket: Rows, channel: Channel) -> 
     return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
 
 
-def best_of(values: npt.NDArray[np.float32], left_out: Rows, least: float, k: int) -> Rows:
-    """Columns of the k best of ``values`` (1, items), without those left out."""
-    ranked = values.copy()
-    ranked[:, left_out] = least
-    left = ranked.shape[1] - len(left_out)
+def best_of(values: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_], k: int) -> Rows:
+    """Rows of the k best of ``values`` (items,), all at least 0, of those kept (items,)."""
+    left = int(np.count_nonzero(kept))
     if left == 0:
         return NO_ROWS
-    best: Rows = top_k(ranked, min(k, left))[0]
+    best: Rows = top_k(np.where(kept, values, np.float32(-1))[None], min(k, left))[0]
     return best

@@ -54,7 +54,7 @@ class Engine:
         self.scan = Scan(source, sums=attention == "sigmoid", threads=threads)
         self.items, self.size, self.sums = self.scan.items, self.scan.size, self.scan.sums
         self._workspace = Workspace(self.scan, self.scorer)
-        self._all = self._filter(np.ones(self.items, np.bool_))
+        self.everything = self._filter(np.ones(self.items, np.bool_))
 
     def filter(self, allowed: npt.NDArray[np.bool_]) -> Filter:
         """Prepare a filter: stock, an age limit, a category.
@@ -105,7 +105,7 @@ class Engine:
                 raise RequestError(
                     "a customer's embedding is NaN or infinite; allowed: finite numbers"
                 )
-            return self._top_k_batch(requests, components, k, only or self._all)
+            return self._top_k_batch(requests, components, k, only or self.everything)
 
     def _top_k_batch(
         self,

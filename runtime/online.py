@@ -29,6 +29,10 @@ shown. The items of the list are candidates by themselves: those outside the fir
 scored one by one for ``blend``, and have no offline term in ``rank-fusion`` by definition. Merging
 exactly these candidates therefore gives the same k items as merging the whole catalogue. Ties go to
 the lower row, which is the lower item id; two items outside the list are never compared again.
+
+A rule's factor f has gone into the offline ranking before (``assortment.py``). Of an item of the
+list it counts in what is known online, too: ln(f) is added to o_v, and w is multiplied by f. These
+items are candidates by themselves, so the argument above holds as it stands.
 """
 
 from datetime import datetime
@@ -91,9 +95,9 @@ def log_odds(probabilities: npt.NDArray[np.float32]) -> _Floats:
 
 def blend(
     rows: _Rows,
-    scores: npt.NDArray[np.float32],
+    scores: _Floats,
     listed: _Rows,
-    listed_scores: npt.NDArray[np.float32],
+    listed_scores: _Floats,
     listed_odds: _Floats,
     *,
     least: float,
@@ -105,9 +109,9 @@ def blend(
 
     Args:
         rows: int64 (m,), the first k + L of the offline ranking.
-        scores: float32 (m,), the release's scores of them.
+        scores: float64 (m,), the release's scores of them.
         listed: int64 (L,), rows of the online list that may be shown, each once.
-        listed_scores: float32 (L,), the release's scores of these.
+        listed_scores: float64 (L,), the release's scores of these.
         listed_odds: float64 (L,), their log-odds online.
         least: the least log-odds of the online list.
         calibration: of the release, in the channel asked for.
@@ -116,8 +120,8 @@ def blend(
     """
     slope, intercept = calibration
     alone = ~np.isin(rows, listed)
-    offline = slope * scores[alone].astype(np.float64) + intercept
-    both = slope * listed_scores.astype(np.float64) + intercept
+    offline = slope * scores[alone] + intercept
+    both = slope * listed_scores + intercept
     return _merge(
         rows[alone],
         (1 - weight) * offline + weight * least,
@@ -128,7 +132,7 @@ def blend(
 
 
 def fuse_ranks(
-    rows: _Rows, listed: _Rows, places: npt.NDArray[np.int64], *, weight: float, k: int
+    rows: _Rows, listed: _Rows, places: npt.NDArray[np.int64], *, weights: _Floats, k: int
 ) -> Merged:
     """Merge by places.
 
@@ -136,14 +140,14 @@ def fuse_ranks(
         rows: int64 (m,), the first k + L of the offline ranking.
         listed: int64 (L,), rows of the online list that may be shown, each once.
         places: int64 (L,), where they stand in the whole list, from 1.
-        weight: w, at least 0.
+        weights: float64 (L,), w of each, at least 0.
         k: how many items, at least 1.
     """
     values = 1 / (RANK_CONSTANT + np.arange(1, len(rows) + 1))  # (m,)
     alone = ~np.isin(rows, listed)
     offline = dict(zip(rows[~alone].tolist(), values[~alone].tolist(), strict=True))
     both = np.array([offline.get(row, 0.0) for row in listed.tolist()], np.float64)
-    return _merge(rows[alone], values[alone], listed, both + weight / (RANK_CONSTANT + places), k)
+    return _merge(rows[alone], values[alone], listed, both + weights / (RANK_CONSTANT + places), k)
 
 
 def _merge(rows: _Rows, values: _Floats, listed: _Rows, listed_values: _Floats, k: int) -> Merged:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.asked import Shown
+from c2rec.runtime.assortment import Assortment
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import home_errors, sha256_of
 from c2rec.runtime.errors import HomeError
@@ -16,6 +16,9 @@ from c2rec.runtime.online import Freshness, freshness, log_odds
 from c2rec.runtime.online_documents import OnlineScores
 from c2rec.runtime.online_file import ScoresFile
 from c2rec.runtime.state import find_floors, read_tables
+
+DAY_S = 86_400
+"""Seconds of a day."""
 
 _Rows = npt.NDArray[np.int64]
 
@@ -34,13 +37,13 @@ class Listed(NamedTuple):
     least: float
     """The least log-odds of the whole list; 0 without ``odds``."""
     bought: _Rows
-    """int64, rows of what was bought online since the release"""
+    """int64, rows of what was bought online since the release, ascending"""
+    bought_days: npt.NDArray[np.int32]
+    """int32, day of the last purchase of each, since 1970"""
 
-    def only(self, left_out: _Rows, shown: Shown | None) -> "Listed":
+    def only(self, left_out: _Rows, assortment: Assortment) -> "Listed":
         """Keep the items that may be shown; ``left_out`` is int64, rows."""
-        kept = ~np.isin(self.rows, left_out)  # (L,)
-        if shown is not None:
-            kept &= shown.rows[self.rows]
+        kept = ~np.isin(self.rows, left_out) & assortment.among(self.rows)  # (L,)
         odds = None if self.odds is None else self.odds[kept]
         return self._replace(rows=self.rows[kept], places=self.places[kept], odds=odds)
 
@@ -90,9 +93,12 @@ class OnlineSide:
         document = self._scores.document
         rows = [cache.item_row(item_id) for item_id in found.items]
         known = np.array([row is not None for row in rows], np.bool_)
-        bought = {
-            cache.item_row(item_id) for item_id, at in found.bought if at >= since.timestamp()
-        }
+        days: dict[int, int] = {}
+        for item_id, at in found.bought:
+            row = cache.item_row(item_id)
+            if at >= since.timestamp() and row is not None:
+                days[row] = max(days.get(row, 0), int(at // DAY_S))
+        bought = sorted(days)
         certain = len(rows) > 0 and bool((found.probabilities > 0).all())
         odds = log_odds(found.probabilities) if certain else None
         return Listed(
@@ -102,7 +108,8 @@ class OnlineSide:
             np.flatnonzero(known) + 1,
             None if odds is None else odds[known],
             0.0 if odds is None else float(odds.min()),
-            np.array(sorted(row for row in bought if row is not None), np.int64),
+            np.array(bought, np.int64),
+            np.array([days[row] for row in bought], np.int32),
         )
 
 

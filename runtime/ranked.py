@@ -20,8 +20,8 @@ class Scored(NamedTuple):
 
     rows: _Rows
     """int64 (m,)"""
-    scores: _Floats
-    """float32 (m,)"""
+    scores: npt.NDArray[np.float64]
+    """float64 (m,), what they are ranked by: factors of rules are in it"""
     attention: _Floats
     """float32 (3, m), 0 where no model took part"""
 
@@ -36,6 +36,8 @@ class Ranked(NamedTuple):
     """The L items of the list, in its order."""
     basis: Basis | None
     """What the scores were computed from; None without a model."""
+    factors: npt.NDArray[np.float64] | None
+    """float64 (L,), what rules multiply the odds of the list's items by; None for 1 each."""
 
 
 class Chosen(NamedTuple):
@@ -63,7 +65,7 @@ def choose(
     """
     best = ranked.best
     path: AnswerPath = "offline"
-    rows, values = best.rows[:k], best.scores[:k].astype(np.float64)
+    rows, values = best.rows[:k], best.scores[:k]
     if listed is not None and len(listed.rows) and listed.fresh.share > 0:
         path, (rows, values) = _merged(ranked, listed, manifest, channel, k)
     first = set(best.rows[:k].tolist())
@@ -82,13 +84,14 @@ def _merged(
 ) -> tuple[AnswerPath, tuple[_Rows, npt.NDArray[np.float64]]]:
     by_model = ranked.basis is not None
     comparable = (listed.scores.space, listed.scores.channel) == (manifest.space, CHANNELS[channel])
+    factors = np.ones(len(listed.rows)) if ranked.factors is None else ranked.factors
     if by_model and comparable and manifest.calibration is not None and listed.odds is not None:
         return "blend", blend(
             ranked.best.rows,
             ranked.best.scores,
             listed.rows,
             ranked.listed.scores,
-            listed.odds,
+            listed.odds + np.log(factors),
             least=listed.least,
             calibration=manifest.calibration[channel],
             weight=BLEND_WEIGHT * listed.fresh.share,
@@ -96,5 +99,5 @@ def _merged(
         )
     weight = (FUSION_WEIGHT if by_model else STRANGER_WEIGHT) * listed.fresh.share
     return "rank-fusion", fuse_ranks(
-        ranked.best.rows, listed.rows, listed.places, weight=weight, k=k
+        ranked.best.rows, listed.rows, listed.places, weights=weight * factors, k=k
     )

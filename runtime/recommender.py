@@ -14,8 +14,9 @@ catalogue
     The items in the order of their ids.
 
 What the customer bought in the requested channel, what was bought online since the release, as
-far as online scores tell, what is in the basket and what a filter keeps back are left out. Every
-tier ranks all the rest, so an answer is shorter than k only where fewer items are left at all.
+far as online scores tell, what is in the basket, what is sold out and what a rule, a filter or the
+request keeps back are left out. Every tier ranks all the rest, so an answer is shorter than k only
+where fewer items are left at all; it then says what kept them back.
 
 Where the customer has fresh online scores, they are merged with what the tier ranks
 (``online.py``), and the answer says how.
@@ -25,54 +26,59 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
-from c2rec.runtime.answer import Answer, Attention, Item, RecommendedItem
-from c2rec.runtime.asked import NO_ROWS, Asked, Shown
-from c2rec.runtime.because import Because
+from c2rec.runtime.answer import Answer, Item
+from c2rec.runtime.asked import NO_ROWS, Asked, Rows, Shown
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.disk import generation_path
-from c2rec.runtime.errors import (
-    HomeError,
-    IdentityError,
-    ReleaseError,
-    RequestError,
-    SyncError,
-)
+from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
-from c2rec.runtime.identity import Identity, find_identity, pseudonym
-from c2rec.runtime.online_side import Listed, OnlineSide, open_online_side
+from c2rec.runtime.identity import Identity
+from c2rec.runtime.notes import Note
+from c2rec.runtime.online_side import DAY_S, Listed
+from c2rec.runtime.options import ANYTHING, Options
+from c2rec.runtime.pick import Picked, pick
+from c2rec.runtime.policy import Policy
 from c2rec.runtime.ranked import Chosen, Ranked, choose
-from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
-from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.settings import find_settings
+from c2rec.runtime.records import CHANNELS, AnswerPath, Channel
+from c2rec.runtime.rulebook import Rulebook, Wish
+from c2rec.runtime.shelf import Shelf
 from c2rec.runtime.state import Generation, State, read_state
-from c2rec.runtime.tiers import Tiers
+from c2rec.runtime.store_side import StoreSide
+from c2rec.runtime.tiers import Known, Tiers
+from c2rec.runtime.told import Told
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
+from c2rec.runtime.who import Who, identity_of
 from c2rec.runtime.whole import whole_cache
-
-if TYPE_CHECKING:
-    from c2rec.runtime.visit import Visitors
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
+
+
+class _Answered(NamedTuple):
+    """Items, and where they come from."""
+
+    ranked: Ranked
+    path: AnswerPath
+    picked: Picked
 
 
 class Recommender:
     """Answers from one release; use it in the thread that opened it.
 
     Graphs and matrices are loaded when a tier first needs them, and kept. Opened from a home, it
-    follows what is done there: customers who are erased, and new online scores, count from the
-    next request on. A release that takes its place doesn't: see ``superseded``.
+    follows what is done there: customers who are erased, new online scores, and what the store says
+    in its rules and of its stock, count from the next request on. A release that takes its place doesn't: see ``superseded``.
 
     Args:
         cache: an open release.
         identity: of the kiosk; a release that came by sync knows customers by pseudonyms alone.
+        store: what the store says; None: nothing.
 
     Attributes:
         manifest: of the release that answers.
@@ -82,28 +88,23 @@ class Recommender:
         HomeError: the cache's manifest or item side is damaged.
     """
 
-    def __init__(self, cache: Cache, *, identity: Identity | None = None) -> None:
-        self._cache = cache
+    def __init__(
+        self, cache: Cache, *, identity: Identity | None = None, store: StoreSide | None = None
+    ) -> None:
+        self._cache, self._store = cache, store
         self._trial: tuple[Path, str] | None = None  # home and generation, while on trial
         self._answered = False
         self._home: Path | None = None
         self._watch: Watch | None = None
         self._generation: Generation | None = None  # in the home; None: damaged
         self._meant: tuple[Generation, FileStamp] | None = None  # what was active when it opened
-        self._online: OnlineSide | None = None
-        self._visitors: Visitors | None = None
         self._popular_only = False  # the release is damaged: the model's answers could be anything
-        self._customer_key: bytes | None = None
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
+        self._who = Who(cache, identity, self.manifest.data_to, self._warn)
         self._tiers = Tiers(cache, self.manifest)
-        if cache.about("customers") == "pseudonyms":
-            if identity is None:
-                self.warnings.append(
-                    "this kiosk has no identity, without which its customers are not known; "
-                    "enrol it: c2rec-kiosk enrol KIT"
-                )
-            self._customer_key = b"" if identity is None else identity.customer_key
+        self._told = Told(cache, self._tiers.popularity)
+        self._rulebook = Rulebook(cache, store, self._warn)
 
     @classmethod
     def open(
@@ -112,6 +113,7 @@ class Recommender:
         *,
         thorough: bool = False,
         visitors: bool | None = None,
+        store: StoreSide | None = None,
     ) -> "Recommender":
         """Open the active release of a home or, where it is damaged, the previous one.
 
@@ -123,6 +125,7 @@ class Recommender:
                 serve; else what was found whole before, and has not been written to, is believed.
             visitors: look a customer whom the release doesn't know up in the repository, see
                 ``visit.py``; None: as the kiosk's settings say.
+            store: what the store says; None: what it says in the home.
 
         Raises:
             NotInstalledError: no release has been installed.
@@ -130,22 +133,23 @@ class Recommender:
         """
         watch = Watch(home)  # before the state is read, so that no change is missed
         state, warning = begin(home)
-        identity, trouble = _identity(home)
+        identity, trouble = identity_of(home)
+        store = store or StoreSide(home)
         try:
-            recommender = cls._of(home, state.active, identity, thorough=thorough)
+            recommender = cls._of(home, state.active, identity, store, thorough=thorough)
         except HomeError as error:
             if read_state(home).active.name != state.active.name:  # replaced in between
-                return cls.open(home, thorough=thorough, visitors=visitors)
+                return cls.open(home, thorough=thorough, visitors=visitors, store=store)
             # The active release is what an operator must repair: that error is told.
-            recommender = cls._instead(home, state, identity, error, thorough=thorough)
+            recommender = cls._instead(home, state, identity, store, error, thorough=thorough)
         else:
             if state.trial is not None:
                 recommender._trial = home, state.active.name
         recommender.warnings += [each for each in (warning, trouble) if each]
         recommender._home, recommender._watch = home, watch
         recommender._meant = state.active, file_stamp(generation_path(home, state.active.name))
-        recommender._open_online(home)
-        recommender._open_visitors(home, identity, visitors)
+        recommender._who.open_online(home)
+        recommender._who.open_visitors(home, visitors)
         return recommender
 
     @classmethod
@@ -159,7 +163,7 @@ class Recommender:
             NotInstalledError, HomeError: as of ``open``.
         """
         recommender = cls(Cache(generation_path(home, read_state(home).active.name)))
-        recommender._customer_key = None
+        recommender._who.as_the_release_does()
         recommender.warnings.clear()
         return recommender
 
@@ -169,6 +173,7 @@ class Recommender:
         home: Path,
         state: State,
         identity: Identity | None,
+        store: StoreSide,
         error: HomeError,
         *,
         thorough: bool,
@@ -176,13 +181,13 @@ class Recommender:
         """Open what answers in place of a damaged release, or raise its error."""
         if state.previous is not None:
             with suppress(HomeError):
-                recommender = cls._of(home, state.previous, identity, thorough=thorough)
+                recommender = cls._of(home, state.previous, identity, store, thorough=thorough)
                 recommender.warnings.append(f"{error}; answering from the previous release")
                 return recommender
         for generation in (state.active, state.previous):
             if generation is not None:
                 with suppress(HomeError):
-                    recommender = cls(Cache(generation_path(home, generation.name)))
+                    recommender = cls(Cache(generation_path(home, generation.name)), store=store)
                     recommender._popular_only = True
                     recommender.warnings = [f"{error}; answering by what sells"]
                     return recommender
@@ -190,11 +195,17 @@ class Recommender:
 
     @classmethod
     def _of(
-        cls, home: Path, generation: Generation, identity: Identity | None, *, thorough: bool
+        cls,
+        home: Path,
+        generation: Generation,
+        identity: Identity | None,
+        store: StoreSide,
+        *,
+        thorough: bool,
     ) -> "Recommender":
         cache = whole_cache(home, generation, thorough=thorough)
         try:
-            recommender = cls(cache, identity=identity)
+            recommender = cls(cache, identity=identity, store=store)
         except BaseException:
             cache.close()
             raise
@@ -205,8 +216,7 @@ class Recommender:
         """Close the release."""
         if self._trial is not None and not self._answered:
             ended(*self._trial)
-        if self._online is not None:
-            self._online.close()
+        self._who.close()
         self._cache.close()
 
     @property
@@ -243,26 +253,7 @@ class Recommender:
                     self._generation = each
         except HomeError as error:
             self._warn(str(error))
-        self._open_online(self._home)
-
-    def _open_online(self, home: Path) -> None:
-        try:
-            self._online = open_online_side(home, self._online)
-        except (HomeError, IdentityError) as error:
-            self._online = None
-            self._warn(f"{error}; answering without online scores")
-
-    def _open_visitors(self, home: Path, identity: Identity | None, asked: bool | None) -> None:
-        if identity is None or not self._customer_key or asked is False:
-            return
-        try:
-            settings = find_settings(home)
-            if settings is not None and (asked or settings.visitors):
-                from c2rec.runtime.visit import Visitors  # with all that speaks HTTP
-
-                self._visitors = Visitors(home, settings, identity, self._cache)
-        except (HomeError, IdentityError) as error:
-            self._warn(f"{error}; answering without visitors")
+        self._who.open_online(self._home)
 
     def _warn(self, warning: str) -> None:
         if warning not in self.warnings:
@@ -277,6 +268,7 @@ class Recommender:
         channel: Channel = "offline",
         shown: Shown | None = None,
         at: datetime | None = None,
+        options: Options = ANYTHING,
     ) -> Answer:
         """Recommend items.
 
@@ -286,13 +278,16 @@ class Recommender:
             k: how many items, 1 to 1000.
             channel: where the customer is.
             shown: which items may be shown; None for all.
-            at: when, UTC, which tells how old online scores are; None for now.
+            at: when, UTC, which tells how old online scores are, and how long ago something was
+                bought; None for now.
+            options: what else is asked for.
 
         Returns:
-            An answer of min(k, items that are not left out) items.
+            An answer of min(k, items that are not left out) items; fewer only where at most n of
+            a kind are asked for.
 
         Raises:
-            RequestError: k, the channel or ``shown`` is not allowed.
+            RequestError: k, the channel, ``shown`` or an option is not allowed.
             HomeError: the release's cache is so damaged that popularity can't be read either.
         """
         started = time.perf_counter()
@@ -306,61 +301,100 @@ class Recommender:
                 f"that answers, {self.manifest.release}"
             )
         self._keep_up()
+        now = at or datetime.now(UTC)
+        wish = self._rulebook.wish(shown, options)
         rows: dict[str, int | None] = {}
-        left_out = NO_ROWS
-        ranked, listed = None, None
+        basket_rows = bought = NO_ROWS
+        listed = known = None
         try:
             customer = None
             if customer_id is not None and not self._popular_only:
-                customer = self._customer(customer_id)
-                listed = self._listed(customer_id, at or datetime.now(UTC))
+                customer = self._who.customer(customer_id)
+                listed = self._who.listed(customer_id, now)
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-            known = [row for row in rows.values() if row is not None]
-            left_out = in_basket = np.unique(np.array(known, np.int64))
-            if customer is not None:
-                here = customer.history_channels == CHANNELS.index(channel)  # (n,)
-                left_out = np.union1d(in_basket, customer.history_items[here])
-            if listed is not None:
-                left_out = np.union1d(left_out, listed.bought)
-                listed = listed.only(left_out, shown)
-            asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
+            in_release = [row for row in rows.values() if row is not None]
+            basket_rows = np.unique(np.array(in_release, np.int64))
+            bought = self._bought(customer, listed, channel, now)
             if not self._popular_only:
-                ranked = self._tiers.modelled(customer, in_basket, asked)
+                known = self._tiers.known(customer, basket_rows, channel)
+            left_out = np.unique(np.concatenate([basket_rows, bought, wish.dismissed]))
+            answer = self._answer(known, listed, left_out, k, channel, wish)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self._warn(f"{error}; answering by popularity")
-            listed = listed and listed.only(left_out, shown)
+            left_out = np.unique(np.concatenate([basket_rows, bought, wish.dismissed]))
+            answer = self._answer(None, listed, left_out, k, channel, wish)
         else:
             self._count_good_answer()
-        asked = Asked(left_out, k, channel, shown, listed.rows if listed else NO_ROWS)
-        ranked = ranked or self._tiers.popular(asked)
-        path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), k)
+        notes: list[Note] = []
+        if len(answer.picked.chosen) < k:
+            notes = self._rulebook.notes(shown, options)
+            for kind, some in (("basket", basket_rows), ("bought", bought)):
+                notes.append(Note(kind, "", len(some)))
+            notes.append(Note("dismissed", "", len(wish.dismissed)))
+            notes += [
+                Note("cap", cap.title, refused)
+                for (cap, _), refused in zip(wish.caps, answer.picked.refused, strict=True)
+            ]
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=ranked.tier,
+            tier=answer.ranked.tier,
             release=self.manifest.release,
-            items=self._items(ranked, chosen, channel),
+            items=self._told.items(answer.ranked, answer.picked.chosen, channel),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
-            path=path,
+            path=answer.path,
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
+            notes=tuple(note for note in notes if note.items),
         )
 
-    def _customer(self, customer_id: str) -> Customer | None:
-        """Look a customer up, by pseudonym where the release has pseudonyms."""
-        if self._customer_key is None:
-            return self._cache.customer(customer_id)
-        if not self._customer_key:
-            return None  # no identity: nobody is known
-        customer = self._cache.customer(pseudonym(self._customer_key, customer_id).hex())
-        if customer is None and self._visitors is not None:
-            try:
-                customer = self._visitors.find(customer_id)
-            except (SyncError, ReleaseError, HomeError, IdentityError) as error:
-                self._warn(f"{error}; answering visitors as anyone")
-        return customer
+    def _bought(
+        self, customer: Customer | None, listed: Listed | None, channel: Channel, now: datetime
+    ) -> Rows:
+        """What was bought and may not be shown again yet."""
+        today = int(now.timestamp() // DAY_S)
+        found = [NO_ROWS]
+        if customer is not None:
+            here = customer.history_channels == CHANNELS.index(channel)  # (n,)
+            rows = customer.history_items[here].astype(np.int64)
+            found.append(self._rulebook.still_bought(rows, customer.history_days[here], today))
+        if listed is not None:
+            still = self._rulebook.still_bought(listed.bought, listed.bought_days, today)
+            found.append(still)
+        return np.unique(np.concatenate(found))
+
+    def _answer(
+        self,
+        known: Known | None,
+        listed: Listed | None,
+        left_out: Rows,
+        k: int,
+        channel: Channel,
+        wish: Wish,
+    ) -> _Answered:
+        """Rank by the model or, without anything known or left, by what sells; and choose."""
+        listed = listed and listed.only(left_out, wish.assortment)
+        ranked: Ranked | None = None
+        path: AnswerPath = "offline"
+
+        def ranking(depth: int) -> Sequence[Chosen]:
+            nonlocal ranked, path
+            rows = NO_ROWS if listed is None else listed.rows
+            asked = Asked(left_out, depth, channel, wish.assortment, rows)
+            found = None if known is None else self._tiers.modelled(known, asked)
+            ranked = found or self._tiers.popular(asked)
+            path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), depth)
+            return chosen
+
+        def left() -> Rows:
+            every = np.arange(self.manifest.counts.items)
+            return np.setdiff1d(every[wish.assortment.among(every)], left_out)
+
+        picked = pick(ranking, k, wish, left=left, vectors=self._told.vectors)
+        assert ranked is not None
+        return _Answered(ranked, path, picked)
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""
@@ -368,51 +402,21 @@ class Recommender:
         if self._trial is not None and not answered(*self._trial):
             self._trial = None
 
-    def _listed(self, customer_id: str, now: datetime) -> Listed | None:
-        """The customer's online list, or None."""
-        if self._online is None:
-            return None
-        # What was bought on the last day of the data may be in it or not.
-        since = datetime.fromisoformat(self.manifest.data_to).replace(tzinfo=UTC)
-        try:
-            listed = self._online.listed(customer_id, self._cache, now, since)
-        except HomeError as error:
-            self._warn(f"{error}; answering without online scores")
-            return None
-        if listed is not None and now < self._online.floor:
-            self._warn(
-                f"this machine's clock says {moment_text(now)}, but it is "
-                f"{moment_text(self._online.floor)} at least; set the clock"
-            )
-        return listed
+    @property
+    def policy(self) -> Policy | None:
+        """The rules of head office and the store as they are now; None where there are none.
 
-    def _items(
-        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
-    ) -> tuple[RecommendedItem, ...]:
-        names = self._cache.item_names([each.row for each in chosen])
-        reasons = self._reasons(ranked, chosen, channel)
-        return tuple(
-            RecommendedItem(item_id, name, each.value, reason, Attention(*each.attention))
-            for (item_id, name), each, reason in zip(names, chosen, reasons, strict=True)
-        )
+        Raises:
+            HomeError: the release's cache is damaged.
+        """
+        self._rulebook.keep_up()
+        return self._rulebook.policy
 
-    def _reasons(
-        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
-    ) -> Sequence[Reason]:
-        if ranked.basis is not None:
-            rows = np.array([each.row for each in chosen], np.int64)
-            alphas = np.array([each.attention for each in chosen], np.float32).reshape(-1, 3)
-            found = self._because.reasons(rows, alphas.T, ranked.basis, channel)
-        else:
-            sold = self._tiers.popularity[CHANNELS.index(channel)]  # (items,)
-            found = [POPULAR[channel] if sold[each.row] else CATALOGUE for each in chosen]
-        return [
-            ONLINE if each.by_list else reason for each, reason in zip(chosen, found, strict=True)
-        ]
-
-    @cached_property
-    def _because(self) -> Because:
-        return Because(self._cache)
+    @property
+    def shelf(self) -> Shelf:
+        """What the store says of its items as it is now."""
+        self._rulebook.keep_up()
+        return self._rulebook.shelf
 
     def item(self, item_id: str) -> Item | None:
         """An item of the release, or None.
@@ -445,10 +449,3 @@ class Recommender:
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
 
-
-def _identity(home: Path) -> tuple[Identity | None, str | None]:
-    """The kiosk's identity, and a warning where it can't be read: a shopper is waiting."""
-    try:
-        return find_identity(home), None
-    except IdentityError as error:
-        return None, str(error)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from c2rec.runtime.errors import DataError
 
+SHELF = "shelf.csv"
 COLUMNS = ("item_id", "code", "price", "stock")
 
 

@@ -4,21 +4,30 @@ Graphs and matrices are loaded when a tier first needs them, and kept.
 """
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.asked import Asked, Rows, Shown, best_of, history_of
+from c2rec.runtime.asked import Asked, Rows, best_of, history_of
 from c2rec.runtime.because import Basis
 from c2rec.runtime.cache import Cache, Customer
 from c2rec.runtime.manifest import Manifest
 from c2rec.runtime.ranked import Ranked, Scored
-from c2rec.runtime.records import CHANNELS, Tier
+from c2rec.runtime.records import CHANNELS, Channel, Tier
 
 if TYPE_CHECKING:
-    from c2rec.runtime.engine import Engine, Filter
+    from c2rec.runtime.engine import Engine, Request
     from c2rec.runtime.scorer import Encoder
+
+
+class Known(NamedTuple):
+    """What the model has to go by."""
+
+    tier: Tier
+    basis: Basis
+    has: npt.NDArray[np.bool_]
+    """bool (1, 3)"""
 
 
 class Tiers:
@@ -38,56 +47,84 @@ class Tiers:
     def __init__(self, cache: Cache, manifest: Manifest) -> None:
         self._cache, self._manifest = cache, manifest
         self.popularity = cache.array("popularity")
-        self._filtered: tuple[Shown, Filter] | None = None  # the last one used
 
-    def modelled(self, customer: Customer | None, in_basket: Rows, asked: Asked) -> Ranked | None:
-        """Rank by the first tier that the model serves; None where it serves neither."""
+    def known(self, customer: Customer | None, in_basket: Rows, channel: Channel) -> Known | None:
+        """What the model has to go by in the first tier that it serves; None where in neither."""
         if customer is not None and customer.has.any():
-            items, channels = history_of(customer, in_basket, asked.channel)
+            items, channels = history_of(customer, in_basket, channel)
             if len(in_basket) and self._can_encode:
                 components, has = self._encode(items, channels)
             else:
                 components, has = customer.components[None], customer.has[None]
             new = np.arange(len(items)) >= len(customer.history_items)  # what was bought is first
             basis = Basis(components[0], items, channels, new, self._can_encode)
-            return self._scored("personal", basis, has, asked)
+            return Known("personal", basis, has)
         if len(in_basket) and self._can_encode:
-            items, channels = history_of(None, in_basket, asked.channel)
+            items, channels = history_of(None, in_basket, channel)
             components, has = self._encode(items, channels)
             basis = Basis(components[0], items, channels, np.ones(len(items), np.bool_), True)
-            return self._scored("basket", basis, has, asked)
+            return Known("basket", basis, has)
         return None
 
-    def _scored(
-        self, tier: Tier, basis: Basis, has: npt.NDArray[np.bool_], asked: Asked
-    ) -> Ranked | None:
-        """Rank by the model; None where nothing is left. ``has`` is bool (1, 3)."""
+    def modelled(self, known: Known, asked: Asked) -> Ranked | None:
+        """Rank by the model; None where nothing is left."""
         from c2rec.runtime.engine import Request
 
-        components, channel = basis.components[None], CHANNELS.index(asked.channel)
-        request = Request(components, has, channel, basis.items, asked.left_out)
-        found = self._engine.top_k(request, asked.depth, only=self._filter(asked.shown))
-        if not len(found.rows):
+        basis, channel = known.basis, CHANNELS.index(asked.channel)
+        components = basis.components[None]
+        request = Request(components, known.has, channel, basis.items, asked.left_out)
+        best = self._best(request, asked)
+        if not len(best.rows):
             return None
-        best = Scored(found.rows, found.scores, found.attention)
         scores, attention = self._engine.scorer.score_rows(
-            asked.listed, components, has, channel, basis.items
+            asked.listed, components, known.has, channel, basis.items
         )
-        return Ranked(tier, best, Scored(asked.listed, scores, attention), basis)
+        raised = scores + self._raise(asked, asked.listed)
+        listed = Scored(asked.listed, raised, attention)
+        return Ranked(known.tier, best, listed, basis, _factors(asked))
+
+    def _best(self, request: "Request", asked: Asked) -> Scored:
+        """The best by score and factor; equal ones by score, then by row."""
+        groups = asked.assortment.groups(self._engine)
+        if groups is None:
+            whole = asked.assortment.whole(self._engine) or self._engine.everything
+            found = [self._engine.score_all(request, len(whole.rows), whole)]
+        else:
+            found = [self._engine.top_k(request, asked.depth, only=g.allowed) for g in groups]
+        rows = np.concatenate([each.rows for each in found])
+        scores = np.concatenate([each.scores for each in found])
+        attention = np.concatenate([each.attention for each in found], axis=1)  # (3, m)
+        raised = scores + self._raise(asked, rows)
+        if asked.assortment.factors is None:
+            return Scored(rows, raised, attention)
+        order = np.lexsort((rows, -scores, -raised))[: asked.depth]
+        return Scored(rows[order], raised[order], attention[:, order])
+
+    def _raise(self, asked: Asked, rows: Rows) -> npt.NDArray[np.float64]:
+        """What factors add to scores, float64 (m,)."""
+        if asked.assortment.log_factors is None:
+            return np.zeros(len(rows))
+        slope = 1.0
+        if self._manifest.calibration is not None:
+            slope = self._manifest.calibration[CHANNELS.index(asked.channel)].slope
+        return asked.assortment.log_factors[rows] / slope
 
     def popular(self, asked: Asked) -> Ranked:
-        """Rank by what sells, and what has not been sold by item id."""
+        """Rank by what sells, times its factor, and what has not been sold by item id."""
         sold = self.popularity[CHANNELS.index(asked.channel)]  # (items,)
-        left_out = asked.left_out
-        if asked.shown is not None:
-            left_out = np.union1d(left_out, np.flatnonzero(~asked.shown.rows))
-        best = best_of(sold[None], left_out, -1, asked.depth)  # (<= depth,)
+        kept = np.ones(len(sold), np.bool_)
+        if asked.assortment.allowed is not None:
+            kept &= asked.assortment.allowed
+        kept[asked.left_out] = False
+        if asked.assortment.factors is not None:
+            sold = sold * asked.assortment.factors.astype(np.float32)
+        best = best_of(sold, kept, asked.depth)  # (<= depth,)
         tier: Tier = "store-popular" if len(best) and sold[best[0]] > 0 else "catalogue"
         found, listed = (
-            Scored(rows, sold[rows], np.zeros((3, len(rows)), np.float32))
+            Scored(rows, sold[rows].astype(np.float64), np.zeros((3, len(rows)), np.float32))
             for rows in (best, asked.listed)
         )
-        return Ranked(tier, found, listed, None)
+        return Ranked(tier, found, listed, None, _factors(asked))
 
     def _encode(
         self, items: Rows, channels: Rows
@@ -99,13 +136,6 @@ class Tiers:
     @property
     def _can_encode(self) -> bool:
         return self._manifest.encoder == "history"
-
-    def _filter(self, shown: Shown | None) -> "Filter | None":
-        if shown is None:
-            return None
-        if self._filtered is None or self._filtered[0] is not shown:
-            self._filtered = shown, self._engine.filter(shown.rows)
-        return self._filtered[1]
 
     @cached_property
     def _engine(self) -> "Engine":
@@ -120,3 +150,9 @@ class Tiers:
         from c2rec.runtime.scorer import Encoder  # onnxruntime: only where a tier needs it
 
         return Encoder(self._cache)
+
+
+def _factors(asked: Asked) -> npt.NDArray[np.float64] | None:
+    """Factors of the list's items."""
+    factors = asked.assortment.factors
+    return None if factors is None else factors[asked.listed]

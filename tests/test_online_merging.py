@@ -81,7 +81,7 @@ def test_the_first_k_and_l_items_are_enough_for_a_fusion(
     places = np.arange(1, len(listed) + 1)
     values[listed] += weight / (60 + places)
     expected = merged_whole(values, ranking, listed, k)
-    found = fuse_ranks(ranking[:depth], listed, places, weight=weight, k=k)
+    found = fuse_ranks(ranking[:depth], listed, places, weights=np.full(len(listed), weight), k=k)
     assert found.rows.tolist() == expected.rows.tolist()
     np.testing.assert_allclose(found.values, expected.values)
 
@@ -95,7 +95,9 @@ def test_items_outside_the_list_keep_their_order(
     first = ranking[: k + len(listed)]
     arguments = (first, scores[first], listed, scores[listed], odds)
     blended = blend(*arguments, least=-1.0, calibration=CALIBRATION, weight=weight, k=k)
-    fused = fuse_ranks(first, listed, np.arange(1, len(listed) + 1), weight=weight, k=k)
+    fused = fuse_ranks(
+        first, listed, np.arange(1, len(listed) + 1), weights=np.full(len(listed), weight), k=k
+    )
     for found in (blended, fused):
         alone = [row for row in found.rows.tolist() if row not in set(listed.tolist())]
         assert alone == [row for row in ranking.tolist() if row in set(alone)]

@@ -1,0 +1,60 @@
+"""Items of an answer as they are told: with their names, and the reasons that are true."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from c2rec.runtime.answer import Attention, RecommendedItem
+from c2rec.runtime.because import Because
+from c2rec.runtime.cache import Cache
+from c2rec.runtime.ranked import Chosen, Ranked
+from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
+from c2rec.runtime.records import CHANNELS, Channel
+
+
+class Told:
+    """Tells of the items of one release.
+
+    Args:
+        cache: the release; every method may raise HomeError.
+        popularity: float32 (2, n)
+    """
+
+    def __init__(self, cache: Cache, popularity: npt.NDArray[np.float32]) -> None:
+        self._cache, self._popularity = cache, popularity
+
+    def items(
+        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+    ) -> tuple[RecommendedItem, ...]:
+        """Tell of the items of an answer."""
+        names = self._cache.item_names([each.row for each in chosen])
+        reasons = self._reasons(ranked, chosen, channel)
+        return tuple(
+            RecommendedItem(item_id, name, each.value, reason, Attention(*each.attention))
+            for (item_id, name), each, reason in zip(names, chosen, reasons, strict=True)
+        )
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Embeddings of items, float32 (m, d)."""
+        vectors: npt.NDArray[np.float32] = self._cache.array("item_embeddings").take(rows, axis=0)
+        return vectors
+
+    def _reasons(
+        self, ranked: Ranked, chosen: Sequence[Chosen], channel: Channel
+    ) -> Sequence[Reason]:
+        if ranked.basis is not None:
+            rows = np.array([each.row for each in chosen], np.int64)
+            alphas = np.array([each.attention for each in chosen], np.float32).reshape(-1, 3)
+            found = self._because.reasons(rows, alphas.T, ranked.basis, channel)
+        else:
+            sold = self._popularity[CHANNELS.index(channel)]  # (n,)
+            found = [POPULAR[channel] if sold[each.row] else CATALOGUE for each in chosen]
+        return [
+            ONLINE if each.by_list else reason for each, reason in zip(chosen, found, strict=True)
+        ]
+
+    @cached_property
+    def _because(self) -> Because:
+        return Because(self._cache)
