@@ -1,9 +1,9 @@
 """Which items may be shown, and how they are weighed: prepared once, for many requests.
 
-A factor f doubles, for f = 2, the odds that an item is bought. By the release's calibration, log-odds
-are slope · s + intercept, so it adds ln(f) / slope to the score s. All items with one factor form a
-group; within it the order is the engine's own, and the engine's best of each group, with this added,
-hold the best of all: of a group with more than k items, what is behind its first k is behind k items.
+A factor f doubles, for f = 2, the odds that an item is bought. By the release's calibration
+log-odds are slope · s + intercept, so it adds ln(f) / slope to the score s. All items with one
+factor form a group; within it the order is the engine's own, and the engine's best k of each group,
+with this added, hold the best k of all: what a group has behind its first k is behind k items.
 """
 
 from functools import cached_property

@@ -3,13 +3,14 @@
 ::
 
     C2RecError
-    ├── DataError          transactions or items that can't be used
+    ├── DataError          transactions, items, rules or a shelf that can't be used
     ├── RunError           a training run that can't be read, resumed or evaluated
     ├── ReleaseError       a bundle that is damaged, incomplete or tampered with
     │   └── TooNewError          it is of a format that this version doesn't know
     ├── HomeError          a kiosk's home folder or SQLite file that can't be used
     │   └── NotInstalledError   no release has been installed there yet
     ├── RequestError       a request that can't be answered as asked, such as k = 0
+    │   └── UnknownColumnError  it names a column that the items don't have
     ├── ServeError         a port, or a token's file, that the page's server can't use
     ├── SyncError          a repository from which nothing could be taken
     │   ├── NetworkError      it can't be reached, is too slow, or something else answers
@@ -29,7 +30,7 @@ class C2RecError(Exception):
 
 
 class DataError(C2RecError):
-    """Transactions or items can't be used; the message names file, row, column and value."""
+    """A file of data or rules can't be used; the message names file, place and value."""
 
 
 class RunError(C2RecError):
@@ -54,6 +55,10 @@ class NotInstalledError(HomeError):
 
 class RequestError(C2RecError):
     """A request can't be answered as asked."""
+
+
+class UnknownColumnError(RequestError):
+    """A request names a column that the items of the release don't have."""
 
 
 class ServeError(C2RecError):

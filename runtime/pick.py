@@ -8,7 +8,7 @@ candidates, 50 at least, the next is always the one with the greatest
     (1 - w) · r_v - w · max over the chosen u of cos(y_u, y_v)
 
 where r_v is what it is ranked by, spread to 0..1 over these candidates, and y its embedding in the
-release. Where they don't suffice, the ranking goes on as it is. What was shown too often comes last.
+release. Where they don't suffice, the ranking goes on as it is. What was shown too often is last.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.ranked import Chosen
+from c2rec.runtime.ranked import Chosen, Ranking
 from c2rec.runtime.rulebook import Wish
 
 LEAST_POOL = 50
@@ -32,6 +32,8 @@ _Rows = npt.NDArray[np.int64]
 class Picked(NamedTuple):
     """What was chosen."""
 
+    ranking: Ranking
+    """Of what."""
     chosen: list[Chosen]
     refused: tuple[int, ...]
     """For each cap, how many items it keeps back, where fewer than k were chosen; else 0."""
@@ -81,7 +83,7 @@ class _Counts:
 
 
 def pick(
-    ranking: Callable[[int], Sequence[Chosen]],
+    rank: Callable[[int], Ranking],
     k: int,
     wish: Wish,
     *,
@@ -91,7 +93,7 @@ def pick(
     """Choose k items, or as many as there are.
 
     Args:
-        ranking: gives so many of the best, all where there are fewer.
+        rank: gives so many of the best, all where there are fewer.
         k: how many.
         wish: what is asked for.
         left: rows of everything that may be chosen, in any order.
@@ -103,16 +105,17 @@ def pick(
     pool = min(max(LEAST_POOL, POOL * k), MOST_POOL) if wish.diversity else 0
     depth = max(depth, pool + len(wish.repeated))
     while True:
-        ranked = ranking(depth)
+        ranking = rank(depth)
+        ranked = ranking.items
         whole = len(ranked) < depth
         chosen, counts = _pick(ranked, k, wish, pool, vectors, whole=whole)
         if len(chosen) == k:
-            return Picked(chosen, (0,) * len(wish.caps))
+            return Picked(ranking, chosen, (0,) * len(wish.caps))
         others = np.setdiff1d(left(), [each.row for each in ranked])
         if whole or not counts.room(others).any():
             chosen, counts = _pick(ranked, k, wish, pool, vectors, whole=True)
             rows = np.setdiff1d(left(), [each.row for each in chosen])
-            return Picked(chosen, counts.refused(rows))
+            return Picked(ranking, chosen, counts.refused(rows))
         depth *= DEEPER
 
 
@@ -174,4 +177,5 @@ def _units(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Vectors of length 1, or 0."""
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    units: npt.NDArray[np.float64] = wide / np.where(lengths > 0, lengths, 1)
+    return units

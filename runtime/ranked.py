@@ -51,9 +51,19 @@ class Chosen(NamedTuple):
     """Whether it is there because the list has it: the offline ranking's first k lack it."""
 
 
+class Ranking(NamedTuple):
+    """The best items, merged with the list."""
+
+    ranked: Ranked
+    """What a tier ranked."""
+    path: AnswerPath
+    items: list[Chosen]
+    """Best first."""
+
+
 def choose(
     ranked: Ranked, listed: Listed | None, manifest: Manifest, channel: int, k: int
-) -> tuple[AnswerPath, list[Chosen]]:
+) -> Ranking:
     """Take the k best, merged with the list where it is fresh.
 
     Args:
@@ -73,10 +83,11 @@ def choose(
     for part in (ranked.listed, best):
         alphas = map(tuple, part.attention.T.tolist())
         attention |= dict(zip(part.rows.tolist(), alphas, strict=True))
-    return path, [
+    items = [
         Chosen(row, value, attention[row], row not in first)
         for row, value in zip(rows.tolist(), values.tolist(), strict=True)
     ]
+    return Ranking(ranked, path, items)
 
 
 def _merged(

@@ -27,29 +27,27 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 
 from c2rec.runtime.answer import Answer, Item
-from c2rec.runtime.asked import NO_ROWS, Asked, Rows, Shown
-from c2rec.runtime.cache import Cache, Customer
+from c2rec.runtime.asked import Shown
+from c2rec.runtime.asking import Asking
+from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.identity import Identity
 from c2rec.runtime.notes import Note
-from c2rec.runtime.online_side import DAY_S, Listed
 from c2rec.runtime.options import ANYTHING, Options
-from c2rec.runtime.pick import Picked, pick
 from c2rec.runtime.policy import Policy
-from c2rec.runtime.ranked import Chosen, Ranked, choose
-from c2rec.runtime.records import CHANNELS, AnswerPath, Channel
-from c2rec.runtime.rulebook import Rulebook, Wish
+from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.rulebook import Rulebook
 from c2rec.runtime.shelf import Shelf
 from c2rec.runtime.state import Generation, State, read_state
 from c2rec.runtime.store_side import StoreSide
-from c2rec.runtime.tiers import Known, Tiers
+from c2rec.runtime.tiers import Tiers
 from c2rec.runtime.told import Told
 from c2rec.runtime.trial import answered, begin, ended
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
@@ -60,20 +58,13 @@ MAX_K = 1000
 """Longest answer that can be asked for."""
 
 
-class _Answered(NamedTuple):
-    """Items, and where they come from."""
-
-    ranked: Ranked
-    path: AnswerPath
-    picked: Picked
-
-
 class Recommender:
     """Answers from one release; use it in the thread that opened it.
 
     Graphs and matrices are loaded when a tier first needs them, and kept. Opened from a home, it
     follows what is done there: customers who are erased, new online scores, and what the store says
-    in its rules and of its stock, count from the next request on. A release that takes its place doesn't: see ``superseded``.
+    in its rules and of its stock, count from the next request on. A release that takes its place
+    doesn't: see ``superseded``.
 
     Args:
         cache: an open release.
@@ -304,97 +295,42 @@ class Recommender:
         now = at or datetime.now(UTC)
         wish = self._rulebook.wish(shown, options)
         rows: dict[str, int | None] = {}
-        basket_rows = bought = NO_ROWS
-        listed = known = None
+        asking = Asking(wish, channel, k)
         try:
-            customer = None
             if customer_id is not None and not self._popular_only:
-                customer = self._who.customer(customer_id)
-                listed = self._who.listed(customer_id, now)
+                asking.customer = self._who.customer(customer_id)
+                asking.listed = self._who.listed(customer_id, now)
             rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
             in_release = [row for row in rows.values() if row is not None]
-            basket_rows = np.unique(np.array(in_release, np.int64))
-            bought = self._bought(customer, listed, channel, now)
+            asking.basket = np.unique(np.array(in_release, np.int64))
+            asking.leave_out_bought(self._rulebook, now)
+            known = None
             if not self._popular_only:
-                known = self._tiers.known(customer, basket_rows, channel)
-            left_out = np.unique(np.concatenate([basket_rows, bought, wish.dismissed]))
-            answer = self._answer(known, listed, left_out, k, channel, wish)
+                known = self._tiers.known(asking.customer, asking.basket, channel)
+            picked = asking.answer(self._tiers, known, self._told)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
             self._warn(f"{error}; answering by popularity")
-            left_out = np.unique(np.concatenate([basket_rows, bought, wish.dismissed]))
-            answer = self._answer(None, listed, left_out, k, channel, wish)
+            picked = asking.answer(self._tiers, None, self._told)
         else:
             self._count_good_answer()
         notes: list[Note] = []
-        if len(answer.picked.chosen) < k:
-            notes = self._rulebook.notes(shown, options)
-            for kind, some in (("basket", basket_rows), ("bought", bought)):
-                notes.append(Note(kind, "", len(some)))
-            notes.append(Note("dismissed", "", len(wish.dismissed)))
-            notes += [
-                Note("cap", cap.title, refused)
-                for (cap, _), refused in zip(wish.caps, answer.picked.refused, strict=True)
-            ]
+        if len(picked.chosen) < k:
+            notes = [*self._rulebook.notes(shown, options), *asking.notes(picked)]
+        listed = asking.listed
         return Answer(
             customer_id=customer_id,
             channel=channel,
-            tier=answer.ranked.tier,
+            tier=picked.ranking.ranked.tier,
             release=self.manifest.release,
-            items=self._told.items(answer.ranked, answer.picked.chosen, channel),
+            items=self._told.items(picked.ranking.ranked, picked.chosen, channel),
             unknown_items=tuple(item_id for item_id, row in rows.items() if row is None),
             elapsed_ms=(time.perf_counter() - started) * 1000,
-            path=answer.path,
+            path=picked.ranking.path,
             online_as_of=None if listed is None else moment_text(listed.scores.as_of),
             online_age_s=None if listed is None else listed.fresh.age_s,
-            notes=tuple(note for note in notes if note.items),
+            notes=tuple(notes),
         )
-
-    def _bought(
-        self, customer: Customer | None, listed: Listed | None, channel: Channel, now: datetime
-    ) -> Rows:
-        """What was bought and may not be shown again yet."""
-        today = int(now.timestamp() // DAY_S)
-        found = [NO_ROWS]
-        if customer is not None:
-            here = customer.history_channels == CHANNELS.index(channel)  # (n,)
-            rows = customer.history_items[here].astype(np.int64)
-            found.append(self._rulebook.still_bought(rows, customer.history_days[here], today))
-        if listed is not None:
-            still = self._rulebook.still_bought(listed.bought, listed.bought_days, today)
-            found.append(still)
-        return np.unique(np.concatenate(found))
-
-    def _answer(
-        self,
-        known: Known | None,
-        listed: Listed | None,
-        left_out: Rows,
-        k: int,
-        channel: Channel,
-        wish: Wish,
-    ) -> _Answered:
-        """Rank by the model or, without anything known or left, by what sells; and choose."""
-        listed = listed and listed.only(left_out, wish.assortment)
-        ranked: Ranked | None = None
-        path: AnswerPath = "offline"
-
-        def ranking(depth: int) -> Sequence[Chosen]:
-            nonlocal ranked, path
-            rows = NO_ROWS if listed is None else listed.rows
-            asked = Asked(left_out, depth, channel, wish.assortment, rows)
-            found = None if known is None else self._tiers.modelled(known, asked)
-            ranked = found or self._tiers.popular(asked)
-            path, chosen = choose(ranked, listed, self.manifest, CHANNELS.index(channel), depth)
-            return chosen
-
-        def left() -> Rows:
-            every = np.arange(self.manifest.counts.items)
-            return np.setdiff1d(every[wish.assortment.among(every)], left_out)
-
-        picked = pick(ranking, k, wish, left=left, vectors=self._told.vectors)
-        assert ranked is not None
-        return _Answered(ranked, path, picked)
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""
@@ -448,4 +384,3 @@ class Recommender:
                 rows[found] = flag
                 unknown += missing
         return Shown(self.manifest.release, rows, unknown)
-

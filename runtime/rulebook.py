@@ -11,7 +11,7 @@ import numpy.typing as npt
 from c2rec.runtime.asked import NO_ROWS, Rows, Shown
 from c2rec.runtime.assortment import Assortment
 from c2rec.runtime.cache import Cache
-from c2rec.runtime.errors import RequestError
+from c2rec.runtime.errors import UnknownColumnError
 from c2rec.runtime.goods import Columns, Goods
 from c2rec.runtime.notes import Note
 from c2rec.runtime.options import Options
@@ -81,7 +81,7 @@ class Rulebook:
         if self._store is None:
             return
         said = self._store.look(self._columns.names)
-        for warning in self._store.warnings:
+        for warning in self._store.take_warnings():
             self._warn(warning)
         if said is not self._said:
             self._said, self._policy, self._goods = said, None, None
@@ -106,13 +106,13 @@ class Rulebook:
         """Bring a request and the rules together.
 
         Raises:
-            RequestError: the items have no such column.
+            UnknownColumnError: the items have no such column.
         """
         policy = self.policy
         for field, columns in (("where", options.where), ("at_most", options.at_most)):
             for column in columns:
                 if column not in self._columns.names():
-                    raise RequestError(
+                    raise UnknownColumnError(
                         f"{field}: the items have no column {column!r}; allowed: "
                         f"{', '.join(sorted(self._columns.names())) or 'none'}"
                     )

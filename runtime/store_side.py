@@ -35,9 +35,6 @@ class StoreSide:
     Args:
         home: the home folder.
         shelf: what is read instead of ``HOME/shelf.csv``.
-
-    Attributes:
-        warnings: what couldn't be used, for an operator to read.
     """
 
     def __init__(self, home: Path, *, shelf: Path | None = None) -> None:
@@ -49,7 +46,7 @@ class StoreSide:
         self._shelf = Shelf()
         self._columns: frozenset[str] | None = None
         self._said = Said(Rules(), self._shelf)
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
 
     def look(self, columns: Callable[[], Iterable[str]]) -> Said:
         """Tell what the store says now.
@@ -72,7 +69,7 @@ class StoreSide:
         try:
             self._shelf = read_shelf(self._shelf_path)
         except DataError as error:  # what was read before is better than nothing
-            self._warn(f"{error}; prices and stock are those read before")
+            self._warnings.append(f"{error}; prices and stock are those read before")
             return False
         return True
 
@@ -106,13 +103,14 @@ class StoreSide:
         if not errors:
             self._good = parsed.rules
             return self._good
-        self._warn(
+        self._warnings.append(
             "\n".join(errors) + "; the store's rules are those read before, and what this file "
             "denies is not shown"
         )
         good, denied = self._good.fitting(known), parsed.rules.fitting(known).deny
         return replace(good, deny=good.deny + denied)
 
-    def _warn(self, warning: str) -> None:
-        if warning not in self.warnings:
-            self.warnings.append(warning)
+    def take_warnings(self) -> list[str]:
+        """What couldn't be used since this was last asked, for an operator to read."""
+        taken, self._warnings = self._warnings, []
+        return taken

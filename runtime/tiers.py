@@ -45,7 +45,7 @@ class Tiers:
     """
 
     def __init__(self, cache: Cache, manifest: Manifest) -> None:
-        self._cache, self._manifest = cache, manifest
+        self._cache, self.manifest = cache, manifest
         self.popularity = cache.array("popularity")
 
     def known(self, customer: Customer | None, in_basket: Rows, channel: Channel) -> Known | None:
@@ -105,8 +105,8 @@ class Tiers:
         if asked.assortment.log_factors is None:
             return np.zeros(len(rows))
         slope = 1.0
-        if self._manifest.calibration is not None:
-            slope = self._manifest.calibration[CHANNELS.index(asked.channel)].slope
+        if self.manifest.calibration is not None:
+            slope = self.manifest.calibration[CHANNELS.index(asked.channel)].slope
         return asked.assortment.log_factors[rows] / slope
 
     def popular(self, asked: Asked) -> Ranked:
@@ -135,7 +135,7 @@ class Tiers:
 
     @property
     def _can_encode(self) -> bool:
-        return self._manifest.encoder == "history"
+        return self.manifest.encoder == "history"
 
     @cached_property
     def _engine(self) -> "Engine":
@@ -143,7 +143,7 @@ class Tiers:
         from c2rec.runtime.engine import Engine, fitting_arrays
 
         with fitting_arrays():
-            return Engine(self._cache, attention=self._manifest.attention)
+            return Engine(self._cache, attention=self.manifest.attention)
 
     @cached_property
     def _encoder(self) -> "Encoder":

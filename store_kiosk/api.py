@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from c2rec.runtime.answer import Answer, RecommendedItem
-from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
+from c2rec.runtime.errors import HomeError, ReleaseError, RequestError, UnknownColumnError
+from c2rec.runtime.notes import Note
+from c2rec.runtime.options import Options
 from c2rec.runtime.records import CHANNELS, COMPONENTS, LANGUAGES, Language
 from c2rec.store_kiosk.bodies import Body, read_body
 from c2rec.store_kiosk.desk import Asked, Desk, Product
@@ -31,6 +33,8 @@ QUEUE = 64
 """Questions that may wait for an answer at once."""
 MOST_ITEMS = 50
 """Items in one answer."""
+QUESTION = ("k", "channel", "only", "without", "where", "price", "at_most", "diversity")
+"""Fields of a request for recommendations, beside the language."""
 GRACE_S = 30
 """A session lives so much longer here than on its page, which is to end it."""
 
@@ -150,24 +154,27 @@ class Api:
         return _json({"kind": scanned.kind, "known": scanned.known, "product": product})
 
     async def _recommend(self, request: Request) -> Response:
-        body = await read_body(request, ("k", "channel", "language", "only", "without"))
+        body = await read_body(request, ("language", *QUESTION))
         session = self._session(request)
         k = body.whole("k", 6, 1, MOST_ITEMS)
         language = body.choice("language", self._settings.language, LANGUAGES)
-        asked = _asked(session, body)
+        question = _asked(session, body)
 
         def answer() -> dict[str, Any]:
+            times = session.times_before((question, k))
+            options = replace(question.options, times_shown=times)
+            asked = replace(question, options=options)
             found = self._desk.recommend(asked, k)
             self._answered(found)
             shown = tuple(item.item_id for item in found.items)
-            if shown != session.shown:  # else in another language
-                session.shown = shown
+            if session.answered((question, k), shown):  # else in another language
                 self._desk.shown(found, asked)
             basket = [self._desk.product(item_id) for item_id in session.basket]
             return {
                 **_head(found, language),
                 "items": [self._item(item, language) for item in found.items],
                 "basket": [self._product(each) for each in basket if each is not None],
+                "notes": [_note(note, language) for note in found.notes],
             }
 
         return _json(await self._worker.run(answer))
@@ -184,6 +191,7 @@ class Api:
             if product is None:
                 raise RefusedError("unknown-item")
             answer = self._desk.explain(asked, item_id)
+            session.tapped.add(item_id)
             self._desk.touched("tapped", asked, item_id)
             why: dict[str, Any] = {"score": None, "attention": None, "reason": None}
             for item in answer.items:
@@ -289,12 +297,23 @@ def _asked(session: Session, body: Body) -> Asked:
     return Asked(
         customer_id=session.customer_id,
         basket=tuple(session.basket),
-        dismissed=tuple(session.dismissed),
         channel=body.choice("channel", CHANNELS[0], CHANNELS),
         only=body.ids("only"),
         without=body.ids("without") or (),
         visit=session.visit,
+        options=Options(
+            where=body.categories("where"),
+            price=body.price("price"),
+            at_most=body.counts("at_most"),
+            diversity=body.share("diversity"),
+            dismissed=tuple(session.dismissed),
+        ),
     )
+
+
+def _note(note: Note, language: Language) -> dict[str, Any]:
+    told = {"kind": note.kind, "rule": plain(note.rule), "items": note.items}
+    return told | {"text": plain(note.words(language))}
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:
@@ -311,6 +330,8 @@ def _answering(
             return await endpoint(request)
         except RefusedError as error:
             return problem(error.code, error.detail)
+        except UnknownColumnError:
+            return problem("unknown-column")
         except RequestError:
             return problem("bad-field")
         except (HomeError, ReleaseError):

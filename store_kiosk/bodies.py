@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from c2rec.runtime.options import MOST_N
+from c2rec.runtime.rules import Price
 from c2rec.store_kiosk.problems import RefusedError
 
 MOST_BYTES = 65_536
@@ -17,6 +19,10 @@ LONGEST_ID = 256
 """Characters of an item's id."""
 MOST_IDS = 2000
 """Ids in a list."""
+
+MOST_COLUMNS = 20
+"""Columns that a request may look at."""
+MOST_PRICE = 1e12
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -67,6 +73,51 @@ class Body:
             raise RefusedError("bad-field", f"{name} is not allowed: {low} to {high}")
         return value
 
+    def share(self, name: str) -> float | None:
+        """A number from 0 to 1; None where there is none."""
+        value = self._values.get(name)
+        return None if value is None else _number(name, value, 1)
+
+    def price(self, name: str) -> Price | None:
+        """A range of prices; None where there is none."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not set(value) <= {"from", "to"}:
+            raise RefusedError("bad-field", f"{name} is not allowed: an object with from and to")
+        ends = Price()
+        low = _number(name, value.get("from", ends.low), MOST_PRICE)
+        high = _number(name, value["to"], MOST_PRICE) if "to" in value else ends.high
+        return Price(min(low, high), max(low, high))
+
+    def categories(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Values by column; empty where there are none."""
+        return {
+            column: tuple(self._texts(name, values))
+            for column, values in self._by_column(name).items()
+        }
+
+    def counts(self, name: str) -> dict[str, int]:
+        """Counts by column; empty where there are none."""
+        columns = self._by_column(name)
+        # each under the field's own name: an error never repeats what was sent
+        return {c: Body({name: n}).whole(name, 0, 1, MOST_N) for c, n in columns.items()}
+
+    def _by_column(self, name: str) -> Mapping[str, Any]:
+        value = self._values.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or len(value) > MOST_COLUMNS:
+            raise RefusedError(
+                "bad-field", f"{name} is not allowed: an object of up to {MOST_COLUMNS} columns"
+            )
+        return value
+
+    def _texts(self, name: str, values: Any) -> list[str]:
+        if not isinstance(values, list) or not 1 <= len(values) <= MOST_IDS:
+            raise RefusedError("bad-field", f"{name} is not allowed: lists of 1 to {MOST_IDS}")
+        return [_id(name, each) for each in values]
+
     def choice(self, name: str, default: _Choice, allowed: Sequence[_Choice]) -> _Choice:
         """One of a few words."""
         value = self._values.get(name, default)
@@ -107,6 +158,13 @@ def _id(name: str, value: object) -> str:
     if isinstance(value, str) and 1 <= len(value) <= LONGEST_ID and _is_text(value):
         return value
     raise RefusedError("bad-field", f"{name} is not allowed: ids of 1 to {LONGEST_ID} characters")
+
+
+def _number(name: str, value: Any, high: float) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= high:  # NaN neither
+        raise RefusedError("bad-field", f"{name} is not allowed: a number from 0 to {high:g}")
+    return float(value)
 
 
 def _is_text(value: str) -> bool:

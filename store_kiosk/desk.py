@@ -6,19 +6,20 @@ that one. It knows nothing of sessions; who asks is told with every question.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.asked import Shown
-from c2rec.runtime.errors import DataError, HomeError
-from c2rec.runtime.recommender import MAX_K, Recommender
+from c2rec.runtime.errors import HomeError
+from c2rec.runtime.options import ANYTHING, Options
+from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import Channel
+from c2rec.runtime.shelf import Offer
 from c2rec.runtime.state import Generation, read_state
-from c2rec.runtime.watch import FileStamp, Watch, file_stamp
+from c2rec.runtime.store_side import StoreSide
+from c2rec.runtime.watch import Watch
 from c2rec.store_kiosk.journal import Journal
-from c2rec.store_kiosk.shelf import Offer, Shelf, read_shelf
 
 Kind: TypeAlias = Literal["product", "card", "unknown"]
 
@@ -29,8 +30,6 @@ class Asked:
 
     customer_id: str | None = None
     basket: Sequence[str] = ()
-    dismissed: Sequence[str] = ()
-    """Ids of items that the shopper is not interested in."""
     channel: Channel = "offline"
     only: Sequence[str] | None = None
     """Ids of the items that may be shown; None for all."""
@@ -38,6 +37,8 @@ class Asked:
     """Ids of items that may not."""
     visit: str = ""
     """Which visit it is, for events."""
+    options: Options = ANYTHING
+    """What else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Desk:
 
     Args:
         home: the kiosk's folder.
-        shelf: a file as ``shelf.py`` reads it, read again when it changes.
+        shelf: what is read instead of the home's ``shelf.csv``.
         cards: what a customer's card looks like. Without it, a code is a card where the release
             knows the customer.
         report: is told what an operator should know.
@@ -103,9 +104,7 @@ class Desk:
         self._behind = False  # the home has changed, and could not be looked at yet
         self._trouble = ""
         self._told = 0
-        self._shelf_path, self._shelf = shelf, Shelf()
-        self._shelf_stamp: FileStamp = None
-        self._in_stock: Shown | None = None
+        self._store = StoreSide(home, shelf=shelf)
         self._journal = Journal(home, report)
 
     def close(self) -> None:
@@ -133,10 +132,10 @@ class Desk:
 
     def identify(self, code: str) -> Scanned:
         """Tell what a scanned code stands for."""
-        self._current()  # and the shelf as it is now
+        shelf = self._current().recommender.shelf
         if self._cards is not None and self._cards.fullmatch(code):
             return Scanned("card", known=self._knows(code))
-        product = self.product(self._shelf.items_by_code.get(code, code))
+        product = self.product(shelf.items_by_code.get(code, code))
         if product is not None:
             return Scanned("product", product)
         known = self._cards is None and self._knows(code)
@@ -151,21 +150,26 @@ class Desk:
 
     def offer(self, item_id: str) -> Offer:
         """What the store says of an item."""
-        return self._shelf.offers.get(item_id, Offer())
+        return self._current().recommender.shelf.offers.get(item_id, Offer())
 
     def recommend(self, asked: Asked, k: int) -> Answer:
-        """Recommend k items, none of which is sold out or was dismissed."""
+        """Recommend k items.
+
+        Raises:
+            RequestError: an option can't be so.
+        """
         recommender = self._current().recommender
-        dismissed = set(asked.dismissed)
-        answer = recommender.recommend(
+        shown = None
+        if asked.only is not None or asked.without:
+            shown = recommender.shown(only=asked.only, without=asked.without)
+        return recommender.recommend(
             asked.customer_id,
             basket=asked.basket,
-            k=min(k + len(dismissed), MAX_K),
+            k=k,
             channel=asked.channel,
-            shown=self._shown(asked),
+            shown=shown,
+            options=asked.options,
         )
-        kept = tuple(item for item in answer.items if item.item_id not in dismissed)[:k]
-        return replace(answer, items=kept)
 
     def explain(self, asked: Asked, item_id: str) -> Answer:
         """What the score of one item rests on; no item where it is not for recommending."""
@@ -195,19 +199,7 @@ class Desk:
     def _knows(self, customer_id: str) -> bool:
         return self._current().recommender.recommend(customer_id, k=1).tier == "personal"
 
-    def _shown(self, asked: Asked) -> Shown | None:
-        recommender = self._current().recommender
-        sold_out = self._shelf.sold_out
-        if asked.only is not None or asked.without:
-            return recommender.shown(only=asked.only, without=[*asked.without, *sold_out])
-        if not sold_out:
-            return None
-        if self._in_stock is None:
-            self._in_stock = recommender.shown(without=sold_out)
-        return self._in_stock
-
     def _current(self) -> _Open:
-        self._follow_shelf()
         self._behind |= self._watch.moved()
         if self._behind or self._opened is None:
             try:
@@ -224,9 +216,9 @@ class Desk:
         return self._opened
 
     def _open_instead(self, active: Generation) -> _Open:
-        recommender = Recommender.open(self._home, thorough=True)
+        recommender = Recommender.open(self._home, thorough=True, store=self._store)
         self._close_release()
-        self._in_stock, self._told = None, 0
+        self._told = 0
         return _Open(recommender, active)
 
     def _tell_news(self, recommender: Recommender) -> None:
@@ -234,13 +226,3 @@ class Desk:
         for warning in recommender.warnings[self._told :]:
             self._report(warning)
         self._told = len(recommender.warnings)
-
-    def _follow_shelf(self) -> None:
-        if self._shelf_path is None or file_stamp(self._shelf_path) == self._shelf_stamp:
-            return
-        self._shelf_stamp = file_stamp(self._shelf_path)
-        try:
-            self._shelf = read_shelf(self._shelf_path)
-            self._in_stock = None
-        except DataError as error:  # what was read before is better than nothing
-            self._report(f"{error}; prices and stock are those read before")

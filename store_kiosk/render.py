@@ -62,6 +62,10 @@ def answer_document(answer: "Answer", language: Language = "en") -> dict[str, An
         "online_as_of": answer.online_as_of,
         "online_age_s": answer.online_age_s,
         "unknown_items": list(answer.unknown_items),
+        "notes": [
+            {"kind": n.kind, "rule": n.rule, "items": n.items, "text": n.words(language)}
+            for n in answer.notes
+        ],
         "elapsed_ms": round(answer.elapsed_ms, 3),
     }
 
@@ -94,6 +98,9 @@ def answer_text(answer: "Answer", data_to: str, language: Language = "en") -> st
         reason = plain(item.reason.words(language))  # it may hold an item's name
         rows.append([str(rank), _short(item.name), _short(item.item_id), score, *shares, reason])
     lines += _table(head, rows) if rows else ["Nothing is left to recommend."]
+    if answer.notes:
+        lines += ["", f"No more than {len(answer.items)}, for some items are kept back:"]
+        lines += [plain(f"  {note.words(language)}") for note in answer.notes]
     if answer.unknown_items:
         lines += ["", "Not in this release: " + ", ".join(map(_short, answer.unknown_items))]
     return "\n".join(lines)

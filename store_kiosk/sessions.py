@@ -24,6 +24,12 @@ class Session:
     dismissed: list[str] = field(default_factory=list)
     shown: tuple[str, ...] = ()
     """Ids of the items that the last answer had."""
+    question: object = None
+    """What that answered."""
+    times_shown: dict[str, int] = field(default_factory=dict)
+    """By item id: how often answers before the last one had it."""
+    tapped: set[str] = field(default_factory=set)
+    """Ids of the items that the shopper looked at."""
     visit: str = field(default_factory=lambda: secrets.token_hex(8))
     """A name for events: it says nothing, and opens nothing."""
 
@@ -34,8 +40,27 @@ class Session:
         """
         if self.customer_id not in (None, customer_id):
             self.basket, self.dismissed, self.shown = [], [], ()
+            self.question, self.times_shown, self.tapped = None, {}, set()
             self.visit = secrets.token_hex(8)
         self.customer_id = customer_id
+
+    def times_before(self, question: object) -> dict[str, int]:
+        """How often each item was shown, and not tapped, before a question.
+
+        The same question again, as in another language, is no new showing.
+        """
+        times = dict(self.times_shown)
+        if question != self.question:
+            for item_id in self.shown:
+                times[item_id] = times.get(item_id, 0) + 1
+        return {item_id: n for item_id, n in times.items() if item_id not in self.tapped}
+
+    def answered(self, question: object, shown: tuple[str, ...]) -> bool:
+        """Keep what a question was answered with; whether it is another answer than the last."""
+        if question != self.question:
+            self.times_shown, self.question = self.times_before(question), question
+        other, self.shown = shown != self.shown, shown
+        return other
 
 
 class Sessions:

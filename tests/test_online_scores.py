@@ -331,8 +331,8 @@ def test_scores_of_another_model_are_joined_by_rank(kiosk: Kiosk, k: int) -> Non
     recommender.close()
     order, _ = offline_order(kiosk)
     rows, places = listed_rows(kiosk, order)
-    weight = FUSION_WEIGHT * 2 ** -((answer.online_age_s or 0) / 3600 / 24)
-    expected = fuse_ranks(order[: k + len(rows)], rows, places, weight=weight, k=k)
+    weights = np.full(len(rows), FUSION_WEIGHT * 2 ** -((answer.online_age_s or 0) / 3600 / 24))
+    expected = fuse_ranks(order[: k + len(rows)], rows, places, weights=weights, k=k)
     assert answer.path == "rank-fusion"
     assert [item.item_id for item in answer.items] == names(kiosk, expected.rows)
 

@@ -11,12 +11,13 @@ import pytest
 
 from c2rec.runtime.errors import DataError, NotInstalledError, ServeError
 from c2rec.runtime.install import install
+from c2rec.runtime.options import Options
+from c2rec.runtime.shelf import Offer, read_shelf
 from c2rec.runtime.state import copy_path, state_path
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError
 from c2rec.store_kiosk.sessions import MOST, Sessions
-from c2rec.store_kiosk.shelf import Offer, read_shelf
 from c2rec.store_kiosk.tokens import find_token
 from c2rec.store_kiosk.worker import Worker
 from tests.kiosk_page import CARD, make_home, name_of, write_picture, write_shelf
@@ -36,7 +37,6 @@ def test_a_shelf_is_read_with_what_it_knows(tmp_path: Path) -> None:
     shelf = read_shelf(shelf_of(tmp_path, text))
     assert shelf.offers == {"a": Offer(9.9, 3), "b,c": Offer(), "d": Offer(5.0, 0)}
     assert shelf.items_by_code == {"1": "a", "2": "a"}
-    assert shelf.sold_out == ("d",)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,10 @@ def test_the_desk_follows_the_shelf_and_keeps_it_when_it_turns_bad(
 
 def test_what_may_be_shown_and_what_was_dismissed_is_kept_to(desk: Desk) -> None:
     best = [item.item_id for item in desk.recommend(Asked(CARD), 4).items]
-    without = [i.item_id for i in desk.recommend(Asked(CARD, dismissed=best[1:2]), 3).items]
+    gone = Options(dismissed=best[1:2])
+    without = [i.item_id for i in desk.recommend(Asked(CARD, options=gone), 3).items]
     assert without == [best[0], *best[2:4]]
-    only = desk.recommend(Asked(CARD, only=best[:3], without=best[:1], dismissed=best[1:2]), 4)
+    only = desk.recommend(Asked(CARD, only=best[:3], without=best[:1], options=gone), 4)
     assert [item.item_id for item in only.items] == best[2:3]
 
 

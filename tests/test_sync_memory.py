@@ -226,7 +226,7 @@ def test_what_answers_in_place_of_a_damaged_release_gives_way_to_the_repaired_on
     flip(place.home / "gen" / f"{place.state.active.name}.db")
     recommender = Recommender.open(place.home, thorough=True)
     desk = Desk(place.home)
-    asked = Asked(CUSTOMER, (), ())
+    asked = Asked(CUSTOMER)
     assert recommender.recommend(CUSTOMER).tier == "store-popular"
     assert desk.recommend(asked, 3).tier == "store-popular"
     assert not recommender.superseded, "nothing better is there"

@@ -11,6 +11,7 @@ from c2rec.store_kiosk.render import answer_document, answer_text, plain
 
 if TYPE_CHECKING:
     from c2rec.runtime.records import Channel, Language
+    from c2rec.runtime.rules import Price
 
 _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LIST_LENGTH = 100_000_000
@@ -44,6 +45,32 @@ _LIST_LENGTH = 100_000_000
     help="A file with the ids of items that may not be shown, one in a line.",
 )
 @click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only items that have this value in a column; repeatable: of one column any value, of "
+    "several columns each.",
+)
+@click.option(
+    "--price", metavar="FROM..TO", help="Only items of such a price, as in 10..50, 10.. or ..50."
+)
+@click.option(
+    "--at-most",
+    multiple=True,
+    metavar="COLUMN=N",
+    help="At most N items with the same value in a column; repeatable.",
+)
+@click.option(
+    "--diversity",
+    type=click.FloatRange(0, 1),
+    help="How much less an item counts for being like those above it; default: as the rules say.",
+)
+@click.option(
+    "--shelf",
+    type=_LIST,
+    help="A CSV file with price and stock, instead of the home's shelf.csv.",
+)
+@click.option(
     "--visitors/--no-visitors",
     default=None,
     help="Look up a customer whom this store doesn't know at head office; default: as set up.",
@@ -66,17 +93,38 @@ def recommend(
     channel: "Channel",
     only: Path | None,
     without: Path | None,
+    where: tuple[str, ...],
+    price: str | None,
+    at_most: tuple[str, ...],
+    diversity: float | None,
+    shelf: Path | None,
     visitors: bool | None,
     language: "Language",
     as_json: bool,
 ) -> None:
-    """Recommend to CUSTOMER, to a basket, to both, or without either what sells best."""
+    """Recommend to CUSTOMER, to a basket, to both, or without either what sells best.
+
+    Rules of head office and of the store (rules.toml in the home), and the store's stock (shelf.csv
+    in the home), hold.
+    """
+    from c2rec.runtime.options import Options
     from c2rec.runtime.recommender import Recommender
+    from c2rec.runtime.shelf import read_shelf
+    from c2rec.runtime.store_side import StoreSide
 
     items = _split(basket)
+    options = Options(
+        where=_categories(where),
+        price=_price(price),
+        at_most=_counts(at_most),
+        diversity=diversity,
+    )
+    if shelf is not None:
+        read_shelf(shelf)  # what can't be read now would show what is sold out
     if customer is not None:  # bytes that are no text are nobody's id, and no JSON
         customer = customer.encode(errors="surrogateescape").decode(errors="replace")
-    recommender = Recommender.open(home, visitors=visitors)
+    store = StoreSide(home, shelf=shelf)
+    recommender = Recommender.open(home, visitors=visitors, store=store)
     try:
         shown = None
         if only is not None or without is not None:
@@ -87,7 +135,9 @@ def recommend(
             if shown.unknown:
                 note = f"Note: ids of --only and --without not in this release: {shown.unknown}"
                 click.echo(note, err=True)
-        answer = recommender.recommend(customer, basket=items, k=k, channel=channel, shown=shown)
+        answer = recommender.recommend(
+            customer, basket=items, k=k, channel=channel, shown=shown, options=options
+        )
         for warning in recommender.warnings:
             click.echo(plain(f"Warning: {warning}"), err=True)
         data_to = recommender.manifest.data_to
@@ -119,6 +169,53 @@ def _ids(path: Path) -> list[str]:
     if not ids:
         raise click.ClickException(f"{path}: holds no id; allowed: one item id in a line")
     return ids
+
+
+def _categories(values: tuple[str, ...]) -> dict[str, list[str]]:
+    """Values by column of --where."""
+    found: dict[str, list[str]] = {}
+    for value in values:
+        column, sign, wanted = value.partition("=")
+        if not (column and sign and wanted):
+            raise click.BadParameter(
+                f"is {value!r}; allowed: a column and a value, as in colour=red",
+                param_hint="--where",
+            )
+        found.setdefault(column, []).append(wanted)
+    return found
+
+
+def _counts(values: tuple[str, ...]) -> dict[str, int]:
+    """Counts by column of --at-most."""
+    found: dict[str, int] = {}
+    for value in values:
+        column, _, n = value.rpartition("=")
+        if not column or not (n.isascii() and n.isdigit() and len(n) <= 6):
+            raise click.BadParameter(
+                f"is {value!r}; allowed: a column and a whole number, as in category=2",
+                param_hint="--at-most",
+            )
+        found[column] = int(n)
+    return found
+
+
+def _price(value: str | None) -> "Price | None":
+    """The range of --price."""
+    from c2rec.runtime.rules import Price
+
+    if value is None:
+        return None
+    low, dots, high = value.partition("..")
+    try:
+        if not dots or not (low or high):
+            raise ValueError
+        ends = Price()
+        return Price(float(low) if low else ends.low, float(high) if high else ends.high)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"is {value!r}; allowed: two numbers, as in 10..50, 10.. or ..50",
+            param_hint="--price",
+        ) from error
 
 
 def _split(values: tuple[str, ...]) -> list[str]:

@@ -153,10 +153,10 @@ def serve(
         ) from error
     from importlib.metadata import version
 
+    from c2rec.runtime.shelf import read_shelf
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.desk import Desk
     from c2rec.store_kiosk.meter import Meter
-    from c2rec.store_kiosk.shelf import read_shelf
     from c2rec.store_kiosk.tokens import find_token
 
     token = None if no_token else find_token(token_file)
