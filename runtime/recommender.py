@@ -227,11 +227,15 @@ class Recommender:
             return True
         mine = self._generation
         if mine is not None and (mine.release, mine.seq) == (active.release, active.seq):
-            return False  # its file may be written anew, which ``_keep_up`` follows
+            return False  # its file may be written anew, which ``keep_up`` follows
         return file_stamp(generation_path(self._home, active.name)) != stamp
 
-    def _keep_up(self) -> None:
-        """Follow what was done in the home since the last request; costs a read of a few bytes."""
+    def keep_up(self) -> None:
+        """Follow what was done in the home since the last request; costs a read of a few bytes.
+
+        Every request does so by itself.
+        """
+        self._rulebook.keep_up()
         if self._home is None or self._watch is None or not self._watch.moved():
             return
         try:
@@ -291,7 +295,7 @@ class Recommender:
                 f"shown was made for release {shown.release}; allowed: one made for the release "
                 f"that answers, {self.manifest.release}"
             )
-        self._keep_up()
+        self.keep_up()
         now = at or datetime.now(UTC)
         wish = self._rulebook.wish(shown, options)
         rows: dict[str, int | None] = {}
@@ -340,18 +344,16 @@ class Recommender:
 
     @property
     def policy(self) -> Policy | None:
-        """The rules of head office and the store as they are now; None where there are none.
+        """The rules of head office and the store, as of the last ``keep_up``; None: there are none.
 
         Raises:
             HomeError: the release's cache is damaged.
         """
-        self._rulebook.keep_up()
         return self._rulebook.policy
 
     @property
     def shelf(self) -> Shelf:
-        """What the store says of its items as it is now."""
-        self._rulebook.keep_up()
+        """What the store says of its items, as of the last ``keep_up``."""
         return self._rulebook.shelf
 
     def item(self, item_id: str) -> Item | None:

@@ -212,6 +212,7 @@ class Desk:
                 if str(error) != self._trouble:  # it is looked at again at each request
                     self._trouble = str(error)
                     self._report(f"{error}; what was open answers on")
+        self._opened.recommender.keep_up()
         self._tell_news(self._opened.recommender)
         return self._opened
 

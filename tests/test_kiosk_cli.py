@@ -58,7 +58,7 @@ def test_the_json_answer_is_one_document_of_schema_1(home: Path) -> None:
     answer = json.loads(text)
     keys = (
         "schema customer_id channel tier release items path online_as_of online_age_s "
-        "unknown_items elapsed_ms"
+        "unknown_items notes elapsed_ms"
     )
     assert list(answer) == keys.split()
     assert answer["schema"] == 1

@@ -56,9 +56,9 @@ def test_the_first_k_and_l_items_are_enough_for_a_blend(
     first = ranking[: k + len(listed)]
     found = blend(
         first,
-        scores[first],
+        scores[first].astype(np.float64),
         listed,
-        scores[listed],
+        scores[listed].astype(np.float64),
         odds,
         least=least,
         calibration=CALIBRATION,
