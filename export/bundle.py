@@ -30,6 +30,7 @@ from c2rec.runtime.manifest import (
     Manifest,
 )
 from c2rec.runtime.records import CHANNELS, COMPONENTS
+from c2rec.runtime.rules_file import RULES
 from c2rec.runtime.tensors import Array
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import parse_blend
@@ -67,7 +68,12 @@ class Content:
 
 
 def write_bundle(
-    run: Run, out: Path, *, data: Dataset | None = None, check: Callable[[Path], object]
+    run: Run,
+    out: Path,
+    *,
+    data: Dataset | None = None,
+    rules: str | None = None,
+    check: Callable[[Path], object],
 ) -> Manifest:
     """Write the bundle of a run.
 
@@ -77,6 +83,7 @@ def write_bundle(
         run: a fitted run.
         out: a folder that doesn't exist, or an empty one.
         data: the purchases that it knows, as of ``with_newer``; None for the run's own.
+        rules: text of rules.toml, see ``rules_of``; None: the release has none.
         check: called with the complete folder under a temporary name; raises to refuse it.
 
     Raises:
@@ -92,7 +99,7 @@ def write_bundle(
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         temporary.chmod(0o755)
-        manifest = _write(run, data, content, temporary)
+        manifest = _write(run, data, content, rules, temporary)
         check(temporary)
         temporary.replace(out)
         sync_to_disk(out.parent)
@@ -287,7 +294,9 @@ def _item_rows(items: pl.DataFrame | None, item_ids: list[str]) -> list[dict[str
     return catalogue.rows(named=True)
 
 
-def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manifest:
+def _write(
+    run: Run, dataset: Dataset, content: Content, rules: str | None, folder: Path
+) -> Manifest:
     model = run.model
     files = {
         "items.safetensors": _tensors(content.items),
@@ -297,6 +306,8 @@ def _write(run: Run, dataset: Dataset, content: Content, folder: Path) -> Manife
         "customers.jsonl": _json_lines(content.customer_ids),
         "stores.jsonl": _json_lines(content.stores),
     }
+    if rules is not None:
+        files[RULES] = rules.encode()
     days = dataset.transactions["timestamp"].dt.date()
     first, last = str(days.min()), str(days.max())
     # the graphs carry the release's name, so the name is made of everything but it

@@ -83,6 +83,8 @@ def build_cache(
                 db.table(name).create(columns, pk=key, not_null=columns.keys())
             db.table("items").create_index(["item_id"], unique=True)
             said = {"customers": "ids" if fill is None else "pseudonyms"} | dict(about or {})
+            if (rules := bundle.rules()) is not None:
+                said["rules"] = rules
             connection.executemany("INSERT INTO about VALUES (?, ?)", said.items())
             db.table("manifest").insert({"json": bundle.manifest.to_json()})
             for name in bundle.manifest.files:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.disk import kept_path
-from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.disk import kept_path, sha256_of
+from c2rec.runtime.errors import DataError, ReleaseError, TooNewError
 from c2rec.runtime.identity import NAME_LENGTH
 from c2rec.runtime.manifest import (
     MANIFEST,
@@ -26,6 +26,7 @@ from c2rec.runtime.manifest import (
     parse_manifest,
     shown,
 )
+from c2rec.runtime.rules_file import RULES, parse_rules, read_rules_text
 from c2rec.runtime.tensors import TensorFile, expected_tensors
 
 LINE_BYTES = 1 << 20
@@ -90,6 +91,23 @@ class Bundle:
             raise ReleaseError(f"{name}: can't be read: {error}") from error
         _check_digest(name, hashlib.sha256(content).hexdigest(), self.manifest.files[name])
         return content
+
+    def rules(self) -> str | None:
+        """Text of rules.toml, which was checked; None where there is none."""
+        if RULES not in self.manifest.files:
+            return None
+        path = self.path(RULES)
+        try:
+            text = read_rules_text(path)
+        except DataError as error:
+            raise ReleaseError(str(error)) from error
+        _check_digest(RULES, sha256_of(path), self.manifest.files[RULES])
+        parsed = parse_rules(text, file=RULES, origin="release")
+        if parsed.newer:
+            raise TooNewError("\n".join(parsed.errors))
+        if parsed.errors:
+            raise ReleaseError("\n".join(parsed.errors))
+        return text
 
     def tensors(self, name: str) -> TensorFile:
         """One of the safetensors files."""
@@ -185,6 +203,7 @@ def read_bundle(folder: Path, *, report: Callable[[str], None] = lambda _: None)
     bundle = Bundle(folder, manifest)
     bundle.tensors("customers.safetensors")  # its header is checked before any values
     check_item_side(bundle, report=report)
+    bundle.rules()
     report("checking items.jsonl line by line")
     for _ in bundle.items():
         pass

@@ -28,6 +28,7 @@ TRAVELLING = (
     "items.safetensors",
     "items.jsonl",
     "golden.safetensors",
+    "rules.toml",
 )
 """Files of a bundle that travel as they are; customers travel as shards."""
 

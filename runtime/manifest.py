@@ -33,6 +33,8 @@ _FILES = (
     "stores.jsonl",
     "golden.safetensors",
 )
+OPTIONAL_FILES: tuple[str, ...] = ("rules.toml",)
+"""What a bundle may hold besides."""
 _NAME_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
@@ -122,9 +124,12 @@ class Manifest:
             _check_int(f"files.{name}.bytes", listed.bytes, 1, 2**44)
         allowed = required_files(self.encoder)
         for name in sorted(set(allowed) ^ set(self.files)):
+            if name in OPTIONAL_FILES:
+                continue
             what = "not a file of format 1" if name in self.files else "missing"
             raise ReleaseError(
-                f"{MANIFEST}: files: {name!r} is {what}; allowed: exactly {', '.join(allowed)}"
+                f"{MANIFEST}: files: {name!r} is {what}; allowed: exactly {', '.join(allowed)}, "
+                f"and perhaps {', '.join(OPTIONAL_FILES)}"
             )
 
     @property

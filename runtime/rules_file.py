@@ -44,6 +44,8 @@ class Parsed(NamedTuple):
     rules: Rules
     errors: tuple[str, ...]
     """What is wrong with it; each names file, rule, field, value and what is allowed."""
+    newer: bool = False
+    """Whether it is of a format that this version doesn't know."""
 
 
 def parse_rules(text: str, *, file: str, origin: Origin) -> Parsed:
@@ -137,7 +139,9 @@ class _Reader:
             unknown_stock=self._attempt(_unknown_stock, stock),
             least_stock=self._attempt(_least_stock, stock),
         )
-        return Parsed(rules, tuple(self._errors))
+        found = self._document.get("format")
+        newer = type(found) is int and found > FORMAT
+        return Parsed(rules, tuple(self._errors), newer)
 
     def _attempt(
         self, make: Callable[_Given, _Value | None], *args: _Given.args, **kwargs: _Given.kwargs

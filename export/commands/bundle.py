@@ -19,7 +19,14 @@ NEWER = click.option(
 @click.option("--out", type=FOLDER, required=True, help="Folder to make.")
 @DATA
 @NEWER
-def bundle(run: Path, out: Path, data: Path | None, newer: Path | None) -> None:
+@click.option(
+    "--rules",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A rules.toml for all stores that take the release.",
+)
+def bundle(
+    run: Path, *, out: Path, data: Path | None, newer: Path | None, rules: Path | None
+) -> None:
     """Write the bundle of a run, check it, and keep it only if the check holds.
 
     The bundle knows all purchases in the run's data, those of the test period too, and with --newer
@@ -27,18 +34,26 @@ def bundle(run: Path, out: Path, data: Path | None, newer: Path | None) -> None:
     """
     from c2rec.export.bundle import with_newer, write_bundle
     from c2rec.export.check import check_bundle
+    from c2rec.export.rules import rules_of
     from c2rec.train.run import load_run
 
     fitted = load_run(run, data)
+    sent = None if rules is None else rules_of(rules, fitted)
     known = with_newer(fitted, newer)
     manifest = write_bundle(
-        fitted, out, data=known, check=lambda folder: check_bundle(folder, fitted, known)
+        fitted,
+        out,
+        data=known,
+        rules=None if sent is None else sent.text,
+        check=lambda folder: check_bundle(folder, fitted, known),
     )
     counts = manifest.counts
     click.echo(
         f"{out}: release {manifest.release}, {counts.items} items, {counts.customers} customers, "
         f"{manifest.bytes / 1e6:.1f} MB; checked against {run}"
     )
+    if sent is not None and sent.unknown_items:
+        click.echo(f"Note: items that {rules} names and the run doesn't know: {sent.unknown_items}")
 
 
 @click.command()
