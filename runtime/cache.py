@@ -11,7 +11,8 @@ by releases that have it in common, and ``<name>.db`` an SQLite file:
 | `items` | item id, name and metadata by row |
 | `customers` | a customer's embeddings and history, in one row |
 | `shards` | which shards the customers came in, and which rows of `customers` each is |
-| `about` | `customers`: whether their ids are plain ids or pseudonyms; `seq`, `space`, `store`; `rules`: the text of rules.toml, if the release has one |
+| `about` | `customers`: whether their ids are plain ids or pseudonyms; `seq`, `space`, `store`; \
+`rules`: rules.toml, if the release has one |
 
 ``build.py`` writes it. numpy is imported where an array is read, and the manifest parsed where it
 is asked for, so that a report stays quick.
