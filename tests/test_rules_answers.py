@@ -1,6 +1,9 @@
 """Answers under rules, stock and wishes: against a choice made item by item in Python."""
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2rec.runtime import assortment, engine
+from c2rec.runtime.cache import Cache
 from c2rec.runtime.install import install
 from c2rec.runtime.options import Options
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.store_side import StoreSide
 from tests.release import Release
 from tests.rule_cases import (
     ITEMS,
@@ -98,6 +103,28 @@ def test_every_mix_of_rules_stock_and_wishes_is_answered_as_item_by_item(
             patch.setattr(assortment, "MOST_GROUPS", 1)
         found = answer_rows(opened, case)
     assert not opened.warnings
+    check_promises(case, found)
+    assert found == case.expected()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_rules_of_the_release_and_of_the_store_hold_together(
+    shop: Release, home: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    case = draw_case(data, shop)
+    case.of_release = data.draw(rule_tables(shop.item_ids))
+    place = tmp_path_factory.mktemp("both")
+    shutil.copytree(home / "gen", place / "gen")
+    path = place / "gen" / f"{shop.manifest.release}.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO about VALUES ('rules', ?)", [to_toml(case.of_release)])
+    (place / "rules.toml").write_text(to_toml(case.of_store))
+    write_shelf(place / "shelf.csv", case.shelf)
+    recommender = Recommender(Cache(path), store=StoreSide(place))
+    found = answer_rows(recommender, case)
+    recommender.close()
+    assert not recommender.warnings
     check_promises(case, found)
     assert found == case.expected()
 
