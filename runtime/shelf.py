@@ -63,43 +63,52 @@ def _parse(path: Path, rows: Iterable[list[str]]) -> Shelf:
         )
     offers: dict[str, Offer] = {}
     codes: dict[str, str] = {}
+    places = [head.index(name) if name in head else None for name in COLUMNS]
     for number, row in numbered:
-        where = f"{path}: row {number}"
         if not row:
             continue
-        if len(row) != len(head):
-            raise DataError(f"{where}: has {len(row)} cells; allowed: {len(head)}, as in the head")
-        cells = dict(zip(head, row, strict=True))
-        item_id = cells["item_id"]
-        if not item_id:
-            raise DataError(f"{where}: item_id is empty; allowed: an item's id")
-        price = _number(where, "price", cells.get("price", ""))
-        stock = _whole(where, "stock", cells.get("stock", ""))
-        before = offers.get(item_id, Offer())  # an item's lines add up to what is known of it
-        offers[item_id] = Offer(
-            before.price if price is None else price, before.stock if stock is None else stock
-        )
-        code = cells.get("code")
-        if code and codes.setdefault(code, item_id) != item_id:
-            raise DataError(
-                f"{where}: code {code!r} is {codes[code]}'s already; allowed: one item a code"
-            )
+        try:
+            if len(row) != len(head):
+                raise ValueError(f"has {len(row)} cells; allowed: {len(head)}, as in the head")
+            cells = ["" if place is None else row[place] for place in places]
+            item_id, code, price, stock = cells
+            if not item_id:
+                raise ValueError("item_id is empty; allowed: an item's id")
+            offer = Offer(_number("price", price), _whole("stock", stock))
+            before = offers.get(item_id)
+            offers[item_id] = offer if before is None else _both(before, offer)
+            if code and codes.setdefault(code, item_id) != item_id:
+                raise ValueError(
+                    f"code {code!r} is {codes[code]}'s already; allowed: one item a code"
+                )
+        except ValueError as error:
+            raise DataError(f"{path}: row {number}: {error}") from error
     return Shelf(offers, codes)
 
 
-def _number(where: str, column: str, cell: str) -> float | None:
+def _both(before: Offer, offer: Offer) -> Offer:
+    """What two lines say of an item."""
+    return Offer(
+        before.price if offer.price is None else offer.price,
+        before.stock if offer.stock is None else offer.stock,
+    )
+
+
+def _number(column: str, cell: str) -> float | None:
+    if not cell:
+        return None
     try:
-        value = float(cell) if cell else None
+        value = float(cell)
     except ValueError:
         value = math.nan
-    if value is not None and not 0 <= value < math.inf:
-        raise DataError(f"{where}: {column} is {cell!r}; allowed: a number such as 12.90, or empty")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{column} is {cell!r}; allowed: a number such as 12.90, or empty")
     return value
 
 
-def _whole(where: str, column: str, cell: str) -> int | None:
+def _whole(column: str, cell: str) -> int | None:
     if not cell:
         return None
     if not cell.isascii() or not cell.isdigit() or len(cell) > 9:
-        raise DataError(f"{where}: {column} is {cell!r}; allowed: a whole number, or empty")
+        raise ValueError(f"{column} is {cell!r}; allowed: a whole number, or empty")
     return int(cell)

@@ -1,12 +1,13 @@
 """Rules drawn at random, a shop to try them in, and what they come to, item by item in Python."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, TypeAlias
 
 import numpy as np
-from hypothesis import strategies as st
 
 from c2rec.runtime.options import Options
 from c2rec.runtime.records import CHANNELS, Channel
@@ -17,7 +18,8 @@ ITEMS = 40
 COLUMNS = ("category", "brand", "price")
 TODAY = 18_480
 """2020-08-06, in days since 1970; the purchases were made in July."""
-Table = dict[str, Any]
+Table: TypeAlias = dict[str, Any]
+Shelf: TypeAlias = dict[str, tuple[float | None, int | None]]
 
 
 def make_shop(folder: Path, rules: Table | None = None) -> Release:
@@ -61,96 +63,101 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-# --- drawn at random
+# --- drawn at random: by a seed, for what Hypothesis draws by itself is mostly empty
 
 
-@st.composite
-def selectors(draw: st.DrawFn, item_ids: list[str]) -> Table:
-    """One or more conditions."""
-    found: Table = {}
-    kinds = draw(st.sets(st.sampled_from(["items", "where", "price"]), min_size=1, max_size=2))
-    if "items" in kinds:
-        ids = st.sampled_from([*item_ids, "no such"])
-        found["items"] = draw(st.lists(ids, min_size=1, max_size=12))
-    if "where" in kinds:
-        found["where"] = draw(wheres())
-    if "price" in kinds:
-        low, high = sorted(draw(st.tuples(PRICES, PRICES)))
-        found["price"] = draw(
-            st.sampled_from([{"from": low, "to": high}, {"from": low}, {"to": high}])
-        )
-    return found
+PRICES = (0, 5, 9.99, 10.0, 15, 20, 100)
+VALUES = {"category": [f"c{n}" for n in range(6)], "brand": [f"b{n}" for n in range(5)]}
 
 
-PRICES = st.sampled_from([0, 5, 9.99, 10.0, 15, 20, 100])
+def some(rng: Random, most: int, make: Callable[[], Table]) -> list[Table]:
+    """None or a few rules."""
+    return [make() for _ in range(rng.choice([0, 0, 1, most]))]
 
 
-def wheres() -> st.SearchStrategy[Table]:
+def where(rng: Random) -> Table:
     """Values by column."""
-    values = {"category": [f"c{n}" for n in range(6)], "brand": [f"b{n}" for n in range(5)]}
-    return st.dictionaries(
-        st.sampled_from(sorted(values)), st.none(), min_size=1, max_size=2
-    ).flatmap(
-        lambda columns: st.fixed_dictionaries(
-            {
-                column: st.lists(st.sampled_from(values[column]), min_size=1, max_size=3)
-                for column in columns
-            }
-        )
-    )
+    columns = rng.sample(sorted(VALUES), rng.choice([1, 1, 2]))
+    return {column: rng.sample(VALUES[column], rng.randint(1, 3)) for column in columns}
 
 
-@st.composite
-def rule_tables(draw: st.DrawFn, item_ids: list[str]) -> Table:
-    """What a rules.toml may say."""
-    found: Table = {}
-    selector = selectors(item_ids)
-
-    def some(extra: dict[str, st.SearchStrategy[Any]], most: int) -> list[Table]:
-        each = st.tuples(selector, st.fixed_dictionaries(extra)).map(lambda two: two[0] | two[1])
-        return draw(st.lists(each, max_size=most))
-
-    tables = {
-        "deny": some({}, 2),
-        "allow": some({}, 2) if draw(st.booleans()) else [],
-        "boost": some({"factor": st.sampled_from([1.5, 4, 50.0])}, 2),
-        "bury": some({"factor": st.sampled_from([0.01, 0.5])}, 2),
-        "bought": some({"days": st.sampled_from([0, 12, 25, 400])}, 2),
-        "at_most": draw(
-            st.lists(
-                st.fixed_dictionaries(
-                    {"per": st.sampled_from(COLUMNS), "n": st.integers(1, 4)},
-                ),
-                max_size=1,
-            )
-        ),
+def selector(rng: Random, item_ids: list[str]) -> Table:
+    """One or two conditions."""
+    low, high = sorted(rng.sample(PRICES, 2))
+    made: Table = {
+        "items": rng.sample([*item_ids, "no such"], rng.randint(1, 15)),
+        "where": where(rng),
+        "price": rng.choice([{"from": low, "to": high}, {"from": low}, {"to": high}]),
     }
-    found |= {name: table for name, table in tables.items() if table}
-    if draw(st.booleans()):
-        found["diversity"] = {"weight": draw(st.sampled_from([0, 0.3, 0.8, 1]))}
-    if draw(st.booleans()):
-        found["session"] = {"repeats": draw(st.integers(1, 3))}
-    stock = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "unknown": st.sampled_from(["shown", "hidden"]),
-                "least": st.integers(1, 3),
-            },
-        )
-    )
-    if stock:
-        found["stock"] = stock
+    return {kind: made[kind] for kind in rng.sample(sorted(made), rng.choice([1, 1, 2]))}
+
+
+def rule_tables(rng: Random, item_ids: list[str]) -> Table:
+    """What a rules.toml may say."""
+
+    def plain() -> Table:
+        return selector(rng, item_ids)
+
+    tables: Table = {
+        "deny": some(rng, 2, plain),
+        "allow": some(rng, 3, plain) if rng.random() < 0.3 else [],
+        "boost": some(rng, 3, lambda: plain() | {"factor": rng.choice([1.5, 4, 50.0])}),
+        "bury": some(rng, 2, lambda: plain() | {"factor": rng.choice([0.01, 0.5])}),
+        "bought": some(rng, 3, lambda: plain() | {"days": rng.choice([0, 400, *range(10, 38)])}),
+        "at_most": some(rng, 1, lambda: {"per": rng.choice(COLUMNS), "n": rng.randint(1, 4)}),
+    }
+    found = {name: table for name, table in tables.items() if table}
+    if rng.random() < 0.4:
+        found["diversity"] = {"weight": rng.choice([0, 0.3, 0.8, 1])}
+    if rng.random() < 0.5:
+        found["session"] = {"repeats": rng.randint(1, 3)}
+    stock: Table = {"unknown": rng.choice(["shown", "hidden"]), "least": rng.randint(1, 3)}
+    told = [name for name in stock if rng.random() < 0.4]
+    if told:
+        found["stock"] = {name: stock[name] for name in told}
     return found
 
 
-def shelves(item_ids: list[str]) -> st.SearchStrategy[dict[str, tuple[float | None, int | None]]]:
+def shelf(rng: Random, item_ids: list[str]) -> Shelf:
     """Price and stock by item id."""
-    offer = st.tuples(st.none() | PRICES, st.none() | st.integers(0, 4))
-    return st.dictionaries(st.sampled_from([*item_ids, "no such"]), offer, max_size=30)
+    named = rng.sample([*item_ids, "no such"], rng.choice([0, 20, 35]))
+    prices, stocks = (None, *PRICES), (None, 0, 1, 2, 3, 4)
+    return {item_id: (rng.choice(prices), rng.choice(stocks)) for item_id in named}
 
 
-def write_shelf(path: Path, shelf: dict[str, tuple[float | None, int | None]]) -> None:
+def options(rng: Random, item_ids: list[str]) -> Options:
+    """What a request may ask for."""
+    if rng.random() < 0.3:
+        return Options()
+    low, high = sorted(rng.sample(PRICES, 2))
+    return Options(
+        where=where(rng) if rng.random() < 0.3 else {},
+        price=Price(low, high) if rng.random() < 0.3 else None,
+        at_most={"brand": rng.randint(1, 4)} if rng.random() < 0.3 else {},
+        diversity=rng.choice([None, None, 0.0, 0.5]),
+        dismissed=rng.sample(item_ids, rng.choice([0, 4])),
+        times_shown={item_id: rng.randint(1, 4) for item_id in rng.sample(item_ids, 12)},
+    )
+
+
+def random_case(seed: int, release: Release) -> "Case":
+    """A request, and all that holds for it."""
+    rng, ids = Random(seed), release.item_ids  # noqa: S311 - no secret
+    return Case(
+        release,
+        of_release=rule_tables(rng, ids),
+        of_store=rule_tables(rng, ids),
+        shelf=shelf(rng, ids),
+        customer=rng.choice([None, *range(1, 30)]),
+        basket=rng.sample(ids, rng.choice([0, 0, 3])),
+        channel=rng.choice(CHANNELS),
+        k=rng.choice([1, 3, 5, 10, 20, 45]),
+        options=options(rng, ids),
+        items=rows_of(release),
+    )
+
+
+def write_shelf(path: Path, shelf: Shelf) -> None:
     """Write a shelf.csv, as a till would: beside the old one, and renamed."""
     import csv
 
@@ -173,7 +180,7 @@ class Case:
     release: Release
     of_release: Table
     of_store: Table
-    shelf: dict[str, tuple[float | None, int | None]]
+    shelf: Shelf
     customer: int | None
     basket: list[str]
     channel: Channel
@@ -280,9 +287,9 @@ class Case:
         history += [(row, number) for row in rows if (row, number) not in history]
         if not history:
             sold = release.items["popularity"][number]
-            return (sold * factors.astype(np.float32)).astype(np.float64)
+            return np.asarray(sold * factors.astype(np.float32), np.float64)
         scores, _ = release.score(*release.encode(history), number, history)
-        return scores + np.log(factors) / self.slope
+        return np.asarray(scores + np.log(factors) / self.slope, np.float64)
 
     def caps(self) -> list[tuple[str, int]]:
         """Column and n of each."""
@@ -346,20 +353,3 @@ class Case:
             return float((1 - weight) * relevance - weight * max(alike, default=0.0))
 
         return max(open_, key=lambda row: (round(gain(row), 9), -pool.index(row)))
-
-
-@st.composite
-def options(draw: st.DrawFn, item_ids: list[str]) -> Options:
-    """What a request may ask for."""
-    low, high = sorted(draw(st.tuples(PRICES, PRICES)))
-    ids = st.sampled_from(item_ids)
-    return Options(
-        where=draw(st.just({}) | wheres()),
-        price=draw(st.none() | st.just(Price(low, high))),
-        at_most=draw(
-            st.dictionaries(st.sampled_from(["category", "brand"]), st.integers(1, 4), max_size=1)
-        ),
-        diversity=draw(st.none() | st.sampled_from([0.0, 0.5])),
-        dismissed=draw(st.lists(ids, max_size=4)),
-        times_shown=draw(st.dictionaries(ids, st.integers(1, 4), max_size=12)),
-    )
