@@ -93,7 +93,7 @@ encoder (float[n, d] source_embeddings, int64[batch, length] history_items,
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # of all arrays it would be longer than any message
 class Release:
     """A bundle on disk and what is in it."""
 

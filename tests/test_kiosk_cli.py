@@ -291,3 +291,56 @@ def test_a_list_without_an_end_is_refused(home: Path) -> None:
     result = kiosk(home, "recommend", "--only", "/dev/zero")
     assert result.exit_code == 1
     assert "/dev/zero: holds more than 100,000,000 letters; allowed: one item id" in result.stderr
+
+
+def test_what_is_asked_for_rules_and_stock_are_obeyed(home: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf.csv"
+    prices = [f"i{row:06},{row}.50,{row % 3}" for row in range(30)]
+    shelf.write_text("\n".join(["item_id,price,stock", *prices]) + "\n")
+    asked = ["--shelf", str(shelf), "--price", "10..20", "--where", "colour=red"]
+    answer = json.loads(succeed(home, "recommend", "-k", "20", *asked, "--json"))
+    expected = {f"i{row:06}" for row in range(10, 20) if row % 3}
+    assert {item["item_id"] for item in answer["items"]} == expected
+    notes = {note["kind"]: note["items"] for note in answer["notes"]}
+    assert notes == {"sold out": 10, "price": 30}
+    text = succeed(home, "recommend", *asked, "--at-most", "colour=2", "--diversity", "0.5")
+    assert "No more than 2, for some items are kept back:\n  sold out: 10\n" in text
+    assert "more of a kind than are shown “at most 2 per colour”: 5" in text
+
+
+def test_the_home_s_own_rules_and_stock_are_obeyed(made: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    succeed(home, "install", str(made / "bundle"))
+    best = json.loads(succeed(home, "recommend", "-k", "3", "--json"))["items"]
+    first, second, third = (item["item_id"] for item in best)
+    (home / "rules.toml").write_text(f'format = 1\n[[deny]]\nitems = ["{first}"]\n')
+    (home / "shelf.csv").write_text(f"item_id,stock\n{second},0\n")
+    answer = json.loads(succeed(home, "recommend", "-k", "1", "--json"))
+    assert [item["item_id"] for item in answer["items"]] == [third]
+    (home / "rules.toml").write_text("format = 1\n[[deny]]\n")
+    result = kiosk(home, "recommend", "-k", "1", "--json")
+    assert [item["item_id"] for item in json.loads(result.stdout)["items"]] == [first]
+    assert "rules.toml: deny 1: says of no items what it is about; allowed:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--where", "colour"], 2, "is 'colour'; allowed: a column and a value, as in colour=red"),
+        (["--where", "size=S"], 1, "where: the items have no column 'size'; allowed: colour"),
+        (["--price", "10"], 2, "is '10'; allowed: two numbers, as in 10..50"),
+        (["--price", "a..b"], 2, "is 'a..b'; allowed: two numbers"),
+        (["--price", "20..10"], 1, "price is 20.0 to 10.0; allowed: two numbers from 0"),
+        (["--price", "nan..10"], 1, "price is nan to 10.0"),
+        (["--at-most", "colour=x"], 2, "is 'colour=x'; allowed: a column and a whole number"),
+        (["--at-most", "colour=0"], 1, "at_most: colour is 0; allowed: 1 to 1000"),
+        (["--diversity", "2"], 2, "2.0 is not in the range 0<=x<=1"),
+        (["--diversity", "nan"], 1, "diversity is nan; allowed: 0 to 1"),
+    ],
+)
+def test_what_can_t_be_asked_for_is_refused(
+    home: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result = kiosk(home, "recommend", *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr

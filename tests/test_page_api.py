@@ -510,3 +510,76 @@ def test_whatever_is_sent_is_answered_as_documented(served: Served, mode: str) -
     assert set(asked) >= {f"{method} {path}" for method, path in OPERATIONS if method == "POST"}
     assert sum(map(int, asked.values())) > 100
     assert [line for line in served.log if '"error"' in line] == []
+
+
+# --- rules and wishes
+
+
+def shown_by(served: Served, session: str, **wishes: object) -> list[str]:
+    answer = served.json("POST", f"{session}/recommendations", {"k": 50, **wishes})
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_what_is_asked_for_is_kept_to(served: Served) -> None:
+    session = served.session()
+    everything = shown_by(served, session)
+    colours = {f"i{row:06}": row // 10 for row in range(38)}
+    navy = [i for i in everything if colours.get(i) == 1]
+    assert shown_by(served, session, where={"colour": ["navy"]}) == navy
+    cheap = [i for i in navy if 9.9 + int(i[1:]) <= 25]
+    for ends in ({"from": 0, "to": 25}, {"from": 25, "to": 0}, {"to": 25}):
+        assert shown_by(served, session, where={"colour": ["navy"]}, price=ends) == cheap
+    few = shown_by(served, session, at_most={"colour": 2}, diversity=0.5)
+    assert len(few) == 8
+    short = served.json("POST", f"{session}/recommendations", {"where": {"colour": ["none"]}})
+    assert short["items"] == []
+    assert {name: value for name, value in short["notes"][-1].items() if name != "text"} == {
+        "kind": "category",
+        "rule": "",
+        "items": 40,
+    }
+    german = served.json(
+        "POST", f"{session}/recommendations", {"where": {"colour": ["none"]}, "language": "de"}
+    )
+    assert german["notes"][-1]["text"] == "aus einer anderen Kategorie als verlangt: 40"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "status"),
+    [
+        ({"where": {"size": ["S"]}}, 404),
+        ({"at_most": {"size": 1}}, 404),
+        ({"where": {"colour": []}}, 422),
+        ({"where": {"colour": "navy"}}, 422),
+        ({"where": {str(number): ["a"] for number in range(21)}}, 422),
+        ({"where": ["colour"]}, 422),
+        ({"price": {"from": -1}}, 422),
+        ({"price": {"from": True}}, 422),
+        ({"price": {"under": 1}}, 422),
+        ({"at_most": {"colour": 0}}, 422),
+        ({"at_most": {"colour": 1.5}}, 422),
+        ({"diversity": 1.5}, 422),
+        ({"diversity": "much"}, 422),
+    ],
+)
+def test_a_wish_that_can_t_be_is_a_problem_that_repeats_nothing(
+    served: Served, wishes: dict[str, object], status: int
+) -> None:
+    answer = served.ask("POST", f"{served.session()}/recommendations", wishes)
+    assert "size" not in json.dumps(problem_of(answer, status))
+
+
+def test_what_was_shown_often_and_not_tapped_goes_behind(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    (home / "rules.toml").write_text("format = 1\n[session]\nrepeats = 2\n")
+    with serve_page(home) as served:
+        session = served.session()
+        first = shown_by(served, session, k=4)
+        assert shown_by(served, session, k=4, language="de") == first, "the same question again"
+        served.json("POST", f"{session}/details", {"item_id": first[1]})
+        assert shown_by(served, session, k=3) == first[:3], "shown once by now"
+        later = shown_by(served, session, k=4)
+        assert later[0] == first[1], "tapped"
+        assert first[3] in later, "shown once"
+        assert not {first[0], first[2]} & set(later)
+        assert set(shown_by(served, session, k=50)) > set(first), "never shorter"

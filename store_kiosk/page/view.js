@@ -99,6 +99,10 @@ export function drawResults(answer, language, currency, act) {
   $("results-title").textContent = WORDS[language].tiers[answer.tier];
   $("items").replaceChildren(...answer.items.map((each) => card(each, language, currency, act)));
   $("nothing").hidden = answer.items.length > 0;
+  // what was bought is nobody else's business, not even how much it was
+  const notes = answer.notes.filter((each) => each.kind !== "bought");
+  $("notes").textContent = notes.map((each) => each.text).join(" · ");
+  $("notes").hidden = notes.length === 0;
   $("basket").hidden = answer.basket.length === 0;
   $("basket-items").replaceChildren(...answer.basket.map((item) => {
     const label = say(language, "remove", { name: item.name });
@@ -136,7 +140,7 @@ export function wipeView() {
   for (const id of ["items", "basket-items", "detail-picture", "detail-facts", "detail-why"]) {
     $(id).replaceChildren();
   }
-  for (const id of ["results-title", "detail-title", "detail-price", "detail-stock", "detail-reason", "said"]) {
+  for (const id of ["results-title", "detail-title", "detail-price", "detail-stock", "detail-reason", "notes", "said"]) {
     $(id).textContent = "";
   }
   $("by-hand").reset();
