@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.real_rules import check
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(os.environ.get("C2REC_HM_DATA", ROOT.parent / "shared" / "data" / "hm_july2020"))
@@ -107,3 +110,8 @@ def test_the_kiosk_answers_a_customer_a_basket_and_a_stranger(workplace: Path) -
     assert (stranger["tier"], stranger["channel"]) == ("store-popular", "online")
     status = json.loads(run("c2rec-kiosk --home hm-kiosk status --json", workplace))
     assert status["release"] == personal["release"]
+
+
+def test_rules_stock_and_wishes_are_obeyed_exactly(workplace: Path) -> None:
+    shutil.copytree(workplace / "hm-kiosk", workplace / "hm-rules")
+    assert check(workplace / "hm-rules", customers=20) > 50
