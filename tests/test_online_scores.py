@@ -337,6 +337,46 @@ def test_scores_of_another_model_are_joined_by_rank(kiosk: Kiosk, k: int) -> Non
     assert [item.item_id for item in answer.items] == names(kiosk, expected.rows)
 
 
+@pytest.mark.parametrize("same_model", [True, False])
+@pytest.mark.parametrize("k", [1, 3, 10, 40])
+def test_rules_hold_for_an_online_list_too(kiosk: Kiosk, k: int, same_model: bool) -> None:
+    """A factor counts on both sides: for one that the list has first, for one that it lacks."""
+    release = kiosk.head.releases[0]
+    factors = np.ones(len(release.item_ids))
+    factors[[30, 11]] = 0.01, 20.0
+    text = "format = 1\n" + "".join(
+        f'[[{kind}]]\nitems = ["i0000{row}"]\nfactor = {factors[row]}\n'
+        for kind, row in (("bury", 30), ("boost", 11))
+    )
+    (kiosk.home / "rules.toml").write_text(text + '[[deny]]\nitems = ["i000017"]\n')
+    recommender = online(kiosk, space=release.manifest.space if same_model else None)
+    answer = recommender.recommend(CUSTOMER, k=k)
+    recommender.close()
+    order, scores = offline_order(kiosk)
+    raised = scores.astype(np.float64) + np.log(factors) / OFFLINE.slope
+    order = np.array(sorted(order[order != 17], key=lambda row: (-raised[row], row)))
+    rows, places = listed_rows(kiosk, order)
+    share = 2 ** -((answer.online_age_s or 0) / 3600 / 24)
+    if same_model:
+        odds = log_odds(np.array(CHANCES, np.float32))
+        expected = blend(
+            order,
+            raised[order],
+            rows,
+            raised[rows],
+            odds[places - 1] + np.log(factors[rows]),
+            least=float(odds.min()),
+            calibration=OFFLINE,
+            weight=BLEND_WEIGHT * share,
+            k=k,
+        )
+    else:
+        weights = FUSION_WEIGHT * share * factors[rows]
+        expected = fuse_ranks(order[: k + len(rows)], rows, places, weights=weights, k=k)
+    assert answer.path == ("blend" if same_model else "rank-fusion")
+    assert [item.item_id for item in answer.items] == names(kiosk, expected.rows)
+
+
 def test_an_item_just_below_the_answer_rises_when_both_sides_have_it(kiosk: Kiosk) -> None:
     order, _ = offline_order(kiosk)
     publish_lists(kiosk.head, lists_for([CUSTOMER], items=names(kiosk, order[[1, 2]])))
