@@ -16,7 +16,8 @@ from c2rec.runtime.policy import Touch
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.rules import Price, Rules, Selector
 from c2rec.runtime.rules_file import check_rules, parse_rules, read_rules_text
-from tests.release import Release, reseal
+from c2rec.store_kiosk.desk import Asked, Desk
+from tests.release import Release, make_release, reseal
 from tests.rule_cases import make_shop, rows_of, to_toml
 
 ITEM = 'items = ["a"]'
@@ -372,3 +373,36 @@ def test_rules_of_a_release_for_columns_that_it_lacks_are_left_out_and_told(tmp_
     assert len(kiosk.warnings) == 1
     assert "the items have no column 'size'" in kiosk.warnings[0]
     assert to_toml(rules).startswith("format = 1")
+
+
+def test_rules_outlive_a_release_that_lacks_their_columns(tmp_path: Path) -> None:
+    """As long as the process lives; what needs no column holds all the same."""
+    shop, home = make_shop(tmp_path / "bundle"), tmp_path / "home"
+    install(shop.folder, home)
+    warnings: list[str] = []
+    desk = Desk(home, report=warnings.append)
+    say(
+        home,
+        'format = 1\n[[deny]]\nitems = ["i000003"]\n[[allow]]\nwhere = {category = ["c1", "c2"]}\n'
+        '[[at_most]]\nper = "brand"\nn = 1\n',
+    )
+    category = {row["item_id"]: row["category"] for row in rows_of(shop)}
+    brand = {row["item_id"]: row["brand"] for row in rows_of(shop)}
+
+    def asked() -> list[str]:
+        return [item.item_id for item in desk.recommend(Asked(), 50).items]
+
+    before = asked()
+    assert {category[item] for item in before} <= {"c1", "c2"}
+    assert len({brand[item] for item in before if brand[item]}) <= 4
+    bare = make_release(tmp_path / "bare", name="2020-08-27-00000002")
+    install(bare.folder, home)
+    assert set(asked()) == set(bare.item_ids) - {"i000003"}
+    assert len(warnings) == 1
+    assert "allow 1: where: the items have no column 'category'; allowed: colour" in warnings[0]
+    again = make_shop(tmp_path / "again")
+    reseal(again.folder, lambda document: document.update(release="2020-09-27-00000003"))
+    install(again.folder, home)
+    assert asked() == before
+    desk.close()
+    assert len(warnings) == 1
