@@ -41,8 +41,8 @@ class Assortment:
     def __init__(self, allowed: _Flags | None, factors: _Floats | None) -> None:
         self.allowed = allowed
         self.factors = factors
-        self._groups: list[Group] | None = None
-        self._whole: Filter | None = None
+        self._groups: dict[Engine, list[Group]] = {}
+        self._whole: dict[Engine, Filter] = {}
 
     def among(self, rows: npt.NDArray[np.int64]) -> _Flags:
         """Which of some rows may be shown: bool (m,)."""
@@ -55,15 +55,15 @@ class Assortment:
 
     def groups(self, engine: "Engine") -> list[Group] | None:
         """The groups, ready for an engine; None where there are too many."""
-        if self._groups is None:
-            self._groups = self._make_groups(engine)
-        return self._groups or None
+        if engine not in self._groups:
+            self._groups[engine] = self._make_groups(engine)
+        return self._groups[engine] or None
 
     def whole(self, engine: "Engine") -> "Filter | None":
         """All that may be shown, ready for an engine."""
-        if self._whole is None and self.allowed is not None:
-            self._whole = engine.filter(self.allowed)
-        return self._whole
+        if engine not in self._whole and self.allowed is not None:
+            self._whole[engine] = engine.filter(self.allowed)
+        return self._whole.get(engine)
 
     def _make_groups(self, engine: "Engine") -> list[Group]:
         if self.log_factors is None:

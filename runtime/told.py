@@ -7,22 +7,21 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.answer import Attention, RecommendedItem
-from c2rec.runtime.because import Because
-from c2rec.runtime.cache import Cache
+from c2rec.runtime.because import Because, Items
 from c2rec.runtime.ranked import Chosen, Ranked
 from c2rec.runtime.reasons import CATALOGUE, ONLINE, POPULAR, Reason
 from c2rec.runtime.records import CHANNELS, Channel
 
 
 class Told:
-    """Tells of the items of one release.
+    """Tells of the items that one model ranks.
 
     Args:
-        cache: the release; every method may raise HomeError.
+        cache: what the release has of it; every method may raise HomeError.
         popularity: float32 (2, n)
     """
 
-    def __init__(self, cache: Cache, popularity: npt.NDArray[np.float32]) -> None:
+    def __init__(self, cache: Items, popularity: npt.NDArray[np.float32]) -> None:
         self._cache, self._popularity = cache, popularity
 
     def items(
