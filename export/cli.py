@@ -8,6 +8,7 @@ from c2rec.export.commands.collect_garbage import collect_garbage
 from c2rec.export.commands.expiry import expiry
 from c2rec.export.commands.halt import halt
 from c2rec.export.commands.keys import keys
+from c2rec.export.commands.kiosk_pack import kiosk_pack
 from c2rec.export.commands.online_scores import online_scores
 from c2rec.export.commands.promote import promote
 from c2rec.export.commands.publish import publish
@@ -36,6 +37,7 @@ for command in (
     expiry,
     collect_garbage,
     collect,
+    kiosk_pack,
 ):
     cli.add_command(command)
 cli.add_command(completion_of("c2rec-export"))

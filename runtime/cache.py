@@ -308,6 +308,12 @@ class Cache:
         with self._reading():
             return [each for (each,) in self._db.execute("SELECT customer_id FROM customers")]
 
+    def some_customer(self) -> str | None:
+        """Id of a customer, as the release has it, the same each time; None where it has none."""
+        with self._reading():
+            row = self._db.execute("SELECT customer_id FROM customers LIMIT 1").fetchone()
+        return None if row is None else str(row[0])
+
     def draw_customers(self, count: int, seed: int) -> list[str]:
         """Ids of customers drawn at random, each once: ``count``, or all where there are fewer."""
         import numpy as np

@@ -15,7 +15,6 @@ from c2rec.runtime.disk import (
     sync_to_disk,
 )
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.golden import check_golden
 from c2rec.runtime.state import State, activate, find_state
 from c2rec.runtime.whole import note_whole
 
@@ -44,6 +43,8 @@ def put_in_service(
         ReleaseError: it answers otherwise here than where it was made.
         HomeError: the home can't be written.
     """
+    from c2rec.runtime.golden import check_golden  # onnxruntime, which this alone needs
+
     report("trying the release's golden inputs")
     cache = Cache(unfinished)
     try:

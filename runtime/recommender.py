@@ -154,7 +154,7 @@ class Recommender:
             NotInstalledError, HomeError: as of ``open``.
         """
         recommender = cls(Cache(generation_path(home, read_state(home).active.name)))
-        recommender._who.as_the_release_does()
+        recommender._who.by_release_ids = True
         recommender.warnings.clear()
         return recommender
 
@@ -335,6 +335,28 @@ class Recommender:
             online_age_s=None if listed is None else listed.fresh.age_s,
             notes=tuple(notes),
         )
+
+    def try_out(self) -> Answer:
+        """Answer a request that nobody made, by the model where the release has one.
+
+        It is for somebody whom the release knows, with an item in the basket, so that all that
+        shoppers need is used. It counts for nothing: a release on trial proves itself to shoppers.
+
+        Raises:
+            HomeError: as of ``recommend``.
+        """
+        self.keep_up()
+        customer_id, basket = None, list[str]()
+        with suppress(HomeError):  # damaged, but what sells may be an answer still
+            customer_id = self._cache.some_customer()
+            basket = [item_id for item_id, _ in self._cache.item_names([0])]
+        kept = self._trial, self._answered
+        self._trial = None
+        try:
+            with self._who.as_the_release_does():
+                return self.recommend(customer_id, basket=basket)
+        finally:
+            self._trial, self._answered = kept
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""

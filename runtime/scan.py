@@ -34,10 +34,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.onnx_bytes import integer_product
+from c2rec.runtime.ort import onnxruntime
 from c2rec.runtime.quantise import LANES, LARGEST, NOBODY, SMALLEST_SCALE, Tile, lanes, tiles
 from c2rec.runtime.scorer import CPU, Source, session_options
 

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.ort import onnxruntime
 
 CPU = ["CPUExecutionProvider"]
 

@@ -1,6 +1,7 @@
 """Who asks: a customer of the release, a visitor, and what is known of them online."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ class Who:
         identity: of the kiosk; a release that came by sync knows customers by pseudonyms alone.
         data_to: last day of the release's data, as in ``2020-07-27``.
         warn: is told what went wrong.
+
+    Attributes:
+        by_release_ids: whether customers are asked for by the ids that the release has.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Who:
         self._online: OnlineSide | None = None
         self._visitors: Visitors | None = None
         self._key: bytes | None = None
+        self.by_release_ids = False
         if cache.about("customers") == "pseudonyms":
             if identity is None:
                 warn(
@@ -48,9 +53,14 @@ class Who:
         if self._online is not None:
             self._online.close()
 
-    def as_the_release_does(self) -> None:
-        """From now on, take the ids that customers have in the release itself."""
-        self._key = None
+    @contextmanager
+    def as_the_release_does(self) -> Iterator[None]:
+        """For a while, take the ids that customers have in the release itself."""
+        before, self.by_release_ids = self.by_release_ids, True
+        try:
+            yield
+        finally:
+            self.by_release_ids = before
 
     def open_online(self, home: Path) -> None:
         """Open the online scores of a home, or those that it has by now."""
@@ -75,7 +85,7 @@ class Who:
 
     def customer(self, customer_id: str) -> Customer | None:
         """Look a customer up, by pseudonym where the release has pseudonyms."""
-        if self._key is None:
+        if self._key is None or self.by_release_ids:
             return self._cache.customer(customer_id)
         if not self._key:
             return None  # no identity: nobody is known

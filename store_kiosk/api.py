@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from c2rec.runtime.options import Options
 from c2rec.runtime.records import CHANNELS, COMPONENTS, LANGUAGES, Language
 from c2rec.store_kiosk.bodies import Body, read_body
 from c2rec.store_kiosk.desk import Asked, Desk, Product
+from c2rec.store_kiosk.heartbeat import beat
+from c2rec.store_kiosk.notify import Manager
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError, problem
 from c2rec.store_kiosk.render import SCHEMA, plain
@@ -60,6 +63,7 @@ class Api:
         settings: how the page behaves.
         pictures: of the items.
         answered: is told each answer that goes to a page.
+        manager: of services, which is told that shoppers are answered; None where there is none.
     """
 
     def __init__(
@@ -69,9 +73,10 @@ class Api:
         pictures: Pictures,
         *,
         answered: Callable[[Answer], None] = lambda _: None,
+        manager: Manager | None = None,
     ) -> None:
         self._desk, self._settings, self._pictures = desk, settings, pictures
-        self._answered = answered
+        self._answered, self._manager = answered, manager
         self._worker = Worker(QUEUE)
         self.sessions = Sessions(settings.idle_s + settings.warning_s + GRACE_S)
 
@@ -114,11 +119,17 @@ class Api:
                 await asyncio.sleep(1)
                 self.sessions.sweep()
 
-        sweeping = asyncio.create_task(sweep())
+        tasks = [asyncio.create_task(sweep())]
+        if self._manager is not None:
+            answer = partial(self._worker.run, self._desk.answer_itself)
+            tasks.append(asyncio.create_task(beat(self._manager, answer, self._desk.report)))
         try:
             yield
         finally:
-            sweeping.cancel()
+            if self._manager is not None:
+                self._manager.tell("STOPPING=1")
+            for task in tasks:
+                task.cancel()
             await self._worker.run(self._desk.close)
             self._worker.close()
 

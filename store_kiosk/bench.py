@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from c2rec.runtime.cache import Cache
 from c2rec.runtime.disk import generation_path
 from c2rec.runtime.engine import NO_ROWS, Engine, Found, Request
 from c2rec.runtime.errors import RequestError
+from c2rec.runtime.ort import onnxruntime
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.scorer import CPU, Source
 from c2rec.runtime.state import read_state

@@ -98,7 +98,7 @@ class Desk:
         cards: re.Pattern[str] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._home, self._cards, self._report = home, cards, report
+        self._home, self._cards, self.report = home, cards, report
         self._opened: _Open | None = None
         self._watch = Watch(home)
         self._behind = False  # the home has changed, and could not be looked at yet
@@ -182,6 +182,14 @@ class Desk:
             shown=recommender.shown(only=[item_id]),
         )
 
+    def answer_itself(self) -> str:
+        """Answer what nobody asked, as a shopper is answered, and say in a line how that went.
+
+        It makes no event, and doesn't count for a release on trial.
+        """
+        answer = self._current().recommender.try_out()
+        return f"Release {answer.release} answers: {answer.tier}, {answer.elapsed_ms:.1f} ms"
+
     def shown(self, answer: Answer, asked: Asked) -> None:
         """An answer goes to the page: keep that as an event."""
         self._journal.shown(answer, asked.visit)
@@ -211,7 +219,7 @@ class Desk:
                     raise
                 if str(error) != self._trouble:  # it is looked at again at each request
                     self._trouble = str(error)
-                    self._report(f"{error}; what was open answers on")
+                    self.report(f"{error}; what was open answers on")
         self._opened.recommender.keep_up()
         self._tell_news(self._opened.recommender)
         return self._opened
@@ -225,5 +233,5 @@ class Desk:
     def _tell_news(self, recommender: Recommender) -> None:
         """Tell the operator of what the recommender warned of since it was last asked."""
         for warning in recommender.warnings[self._told :]:
-            self._report(warning)
+            self.report(warning)
         self._told = len(recommender.warnings)

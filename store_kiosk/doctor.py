@@ -7,39 +7,42 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+import subprocess
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from c2rec.runtime.clock import clock_trouble, reference_time
 from c2rec.runtime.errors import C2RecError, HomeError
 from c2rec.runtime.identity import find_identity, identity_path
+from c2rec.runtime.outbox import QUOTA
 from c2rec.runtime.outbox_file import has_wal_bug
 from c2rec.runtime.settings import find_settings
 from c2rec.runtime.state import State, find_floors, find_state, read_tables
-from c2rec.runtime.sync import nobody_here
 from c2rec.runtime.whole import whole_cache
+from c2rec.store_kiosk.findings import Check, Finding, Found, Verdict
+from c2rec.store_kiosk.machine_checks import MACHINE_CHECKS
 
-Verdict: TypeAlias = Literal["ok", "warning", "failure"]
 _STALE = timedelta(days=7)
 """A kiosk that has not synced for longer is told of."""
 _OLD_DATA_DAYS = 60
 _LEAST_FREE = 256 << 20
 _BACKLOG = 50_000
+_NEARLY = 0.8
+"""Of the outbox's room: from here on it will soon drop impressions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    verdict: Verdict
-    text: str
-    fix: str | None = None
-    """What to do; None where it is ok."""
+_EXPECTED = (
+    C2RecError,
+    ImportError,
+    OSError,
+    RuntimeError,  # numpy's, on a processor that it is not built for; and RecursionError
+    sqlite3.Error,
+    subprocess.SubprocessError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 
 
 def diagnose(home: Path) -> list[Finding]:
@@ -48,24 +51,13 @@ def diagnose(home: Path) -> list[Finding]:
     for name, check in _CHECKS.items():
         try:
             findings += [Finding(name, *found) for found in check(home)]
-        except (
-            C2RecError,
-            OSError,
-            sqlite3.Error,
-            KeyError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ) as error:
+        except _EXPECTED as error:
             fix = "look at what the message names"
             findings.append(Finding(name, "failure", str(error) or type(error).__name__, fix))
     return findings
 
 
-_Found: TypeAlias = Iterator[tuple[Verdict, str, str | None]]
-
-
-def _home(home: Path) -> _Found:
+def _home(home: Path) -> Found:
     if not home.is_dir():
         yield "failure", f"{home} is no folder", "enrol the kiosk: c2rec-kiosk enrol KIT"
     elif not os.access(home, os.W_OK | os.X_OK):
@@ -78,7 +70,9 @@ def _home(home: Path) -> _Found:
         yield "ok", f"{home} can be written", None
 
 
-def _enrolment(home: Path) -> _Found:
+def _enrolment(home: Path) -> Found:
+    from c2rec.runtime.sync import nobody_here  # numpy: where it can't be loaded, the rest is told
+
     identity, settings = find_identity(home), find_settings(home)
     if identity is None or settings is None:
         yield (
@@ -100,7 +94,7 @@ def _shown(place: str) -> str:
     return scheme + separator + rest.rpartition("@")[2] if separator else place
 
 
-def _keys(home: Path) -> _Found:
+def _keys(home: Path) -> Found:
     path = identity_path(home)
     try:
         status = path.stat()
@@ -113,7 +107,7 @@ def _keys(home: Path) -> _Found:
         yield "ok", f"{path} is its owner's alone", None
 
 
-def _space(home: Path) -> _Found:
+def _space(home: Path) -> Found:
     free = shutil.disk_usage(home).free
     largest = max((path.stat().st_size for path in (home / "gen").glob("*.db")), default=0)
     needed = max(_LEAST_FREE, 2 * largest)
@@ -124,46 +118,7 @@ def _space(home: Path) -> _Found:
         yield "ok", text, None
 
 
-def _mount(home: Path) -> _Found:
-    """How the disk is mounted, where the system tells."""
-    try:
-        lines = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return
-    rows = [line.split(" ") for line in lines]
-    place = home.resolve()
-    fitting = [
-        row for row in rows if place.is_relative_to(row[1].encode().decode("unicode_escape"))
-    ]
-    if not fitting:
-        return
-    _, point, kind, options = max(fitting, key=lambda row: len(row[1]))[:4]
-    found = set(options.split(","))
-    if "ro" in found:
-        yield "failure", f"{point} is mounted read-only", f"mount -o remount,rw {point}"
-    elif {"nobarrier", "barrier=0"} & found:
-        yield (
-            "failure",
-            f"{point} is mounted without barriers: a power cut may lose what was acknowledged",
-            f"mount {point} without nobarrier",
-        )
-    elif kind in ("tmpfs", "ramfs"):
-        yield (
-            "warning",
-            f"{point} is {kind}: everything is gone after a power cut",
-            "put the home on a disk",
-        )
-    elif kind in ("nfs", "nfs4", "cifs", "smb3"):
-        yield (
-            "warning",
-            f"{point} is {kind}: SQLite's locks are not sure there",
-            "put the home on a disk of this machine",
-        )
-    else:
-        yield "ok", f"{point} is {kind}", None
-
-
-def _clock(home: Path) -> _Found:
+def _clock(home: Path) -> Found:
     floor = find_floors(home).get("time", 0)
     trouble = clock_trouble(datetime.now(UTC), floor)
     if trouble:
@@ -172,7 +127,7 @@ def _clock(home: Path) -> _Found:
         yield "ok", "the clock fits what head office signed last", None
 
 
-def _sqlite(home: Path) -> _Found:
+def _sqlite(home: Path) -> Found:
     text = f"SQLite {sqlite3.sqlite_version}"
     if has_wal_bug():
         # state.db and releases have no write-ahead log; events.db has a lock that prevents it
@@ -180,7 +135,7 @@ def _sqlite(home: Path) -> _Found:
     yield "ok", text, None
 
 
-def _release(home: Path) -> _Found:
+def _release(home: Path) -> Found:
     state = find_state(home)
     if state is None:
         yield (
@@ -206,7 +161,7 @@ def _release(home: Path) -> _Found:
             yield from _trial(state)
 
 
-def _age(data_to: str) -> _Found:
+def _age(data_to: str) -> Found:
     days = (datetime.now(UTC).date() - date.fromisoformat(data_to)).days
     if days > _OLD_DATA_DAYS:
         yield (
@@ -218,7 +173,7 @@ def _age(data_to: str) -> _Found:
         yield "ok", f"the release's data ends {days} days ago", None
 
 
-def _trial(state: State) -> _Found:
+def _trial(state: State) -> Found:
     if state.trial is not None and state.trial.starts:
         text = (
             f"release {state.active.release} is on trial, {state.trial.starts} starts of it came "
@@ -227,7 +182,7 @@ def _trial(state: State) -> _Found:
         yield "warning", text, "look at the log of what starts it"
 
 
-def _sync(home: Path) -> _Found:
+def _sync(home: Path) -> Found:
     rows = {row["what"]: row for row in read_tables(home, ("outcomes",)).get("outcomes", [])}
     if find_settings(home) is None:
         return
@@ -247,7 +202,7 @@ def _sync(home: Path) -> _Found:
         yield "warning", f"the last sync failed: {rows['sync']['text']}", "c2rec-kiosk sync"
 
 
-def _expiry(home: Path) -> _Found:
+def _expiry(home: Path) -> Found:
     """When the repository's signatures expire, by what this kiosk has seen last."""
     import json
 
@@ -267,19 +222,45 @@ def _expiry(home: Path) -> _Found:
         yield "ok", f"the repository's signature is good until {text}", None
 
 
-def _outbox(home: Path) -> _Found:
+def _outbox(home: Path) -> Found:
     path = home / "events.db"
     if not path.exists():
         return
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
         (waiting,) = db.execute("SELECT count(*) FROM events").fetchone()
-    if waiting > _BACKLOG:
-        yield "warning", f"{waiting:,} events wait to be sent", "c2rec-kiosk queue --send"
+        (size,) = db.execute("SELECT bytes FROM outbox").fetchone()
+        query = "SELECT count(*), coalesce(sum(count), 0) FROM batches WHERE state = 'dead'"
+        letters, dead = db.execute(query).fetchone()
+        (conflicts,) = db.execute("SELECT count(*) FROM conflicts").fetchone()
+        failures, error = db.execute("SELECT failures, error FROM delivery").fetchone()
+    text = f"{waiting:,} events wait to be sent, {size >> 20} of {QUOTA >> 20} MiB"
+    send = "c2rec-kiosk queue --send"
+    if size >= QUOTA:
+        yield "failure", f"{text}: there is no more room, and events are lost", send
+    elif waiting > _BACKLOG or size > _NEARLY * QUOTA:
+        yield "warning", text, send
     else:
-        yield "ok", f"{waiting:,} events wait to be sent", None
+        yield "ok", text, None
+    if letters:
+        yield (
+            "warning",
+            f"head office refuses {dead:,} events in {letters} batches",
+            "see why: c2rec-kiosk queue; then c2rec-kiosk queue --retry-dead --send",
+        )
+    if conflicts:
+        yield (
+            "warning",
+            (
+                f"other events lay under the name of {conflicts} batches: this disk was restored, "
+                "or another kiosk is a copy of this one"
+            ),
+            "give each kiosk its own identity: c2rec-export keys kiosk",
+        )
+    if failures and waiting:
+        yield "warning", f"{failures} attempts to send failed since the last success: {error}", send
 
 
-def _erasure(home: Path) -> _Found:
+def _erasure(home: Path) -> Found:
     from c2rec.runtime.erase import unfinished  # numpy, which this check alone needs
 
     if count := unfinished(home):
@@ -292,12 +273,12 @@ def _erasure(home: Path) -> _Found:
         yield "ok", "no erasure waits to be finished", None
 
 
-_CHECKS: dict[str, Callable[[Path], _Found]] = {
+_CHECKS: dict[str, Check] = {
     "home": _home,
     "enrolment": _enrolment,
     "keys": _keys,
     "space": _space,
-    "disk": _mount,
+    **MACHINE_CHECKS,
     "clock": _clock,
     "SQLite": _sqlite,
     "release": _release,

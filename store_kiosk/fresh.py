@@ -31,7 +31,9 @@ print(json.dumps(found | {"rss_mb": resident_mb()}))
 """
 
 _IMPORT = """
-import onnxruntime, time
+import os, time
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 answered = time.monotonic()
 import json
 print(json.dumps({"answered": answered}))

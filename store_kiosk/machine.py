@@ -63,7 +63,8 @@ def _spare(group: Path, limit: str, usage: str, reclaimable: str) -> float | Non
 def machine_facts() -> dict[str, Any]:
     """What a figure depends on: the processor, its threads, the versions."""
     import numpy as np
-    import onnxruntime
+
+    from c2rec.runtime.ort import onnxruntime
 
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),

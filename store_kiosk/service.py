@@ -1,5 +1,7 @@
 """Serving the page: desk, app, guard and server put together."""
 
+import faulthandler
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.guard import Door, Guard
 from c2rec.store_kiosk.logs import Logger
 from c2rec.store_kiosk.meter import Meter, metrics_route
+from c2rec.store_kiosk.notify import find_manager
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.server import listen, make_server
 
@@ -63,7 +66,11 @@ def run(
         hosts = {f"{each.lower()}:{port}" for each in names}
         if port == 80:  # which browsers leave out
             hosts |= {each.lower() for each in names}
-        app = Api(desk, settings, Pictures(pictures), answered=meter.answered).app()
+        manager = find_manager()
+        if manager is not None and sys.stderr is sys.__stderr__:
+            faulthandler.enable()  # a watchdog's SIGABRT tells where it hung: lines of code alone
+        api = Api(desk, settings, Pictures(pictures), answered=meter.answered, manager=manager)
+        app = api.app()
         app.router.routes.append(metrics_route(meter))
         opened = frozenset(["/metrics"] if options.metrics_open else [])
         door = Door(frozenset(hosts), options.token, opened)

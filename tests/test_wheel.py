@@ -13,7 +13,7 @@ import pytest
 from tests.release import make_release
 
 ROOT = Path(__file__).parent.parent
-SUFFIXES = {".py", ".typed", ".j2", ".onnx", ".html", ".css", ".js", ".json", ".svg"}
+SUFFIXES = {".py", ".typed", ".j2", ".onnx", ".html", ".css", ".js", ".json", ".svg", ".sh"}
 
 
 @pytest.fixture(scope="module")
