@@ -236,7 +236,7 @@ class Api:
             found = self._desk.recommend(asked, k)
             told = asked, tuple(item.item_id for item in found.items)
             if told != session.related:  # else in another language
-                session.related = told
+                session.related, session.arm = told, found.arm
                 self._desk.shown(found, asked)
             return {
                 **_head(found, language),

@@ -387,7 +387,7 @@ def test_rules_and_what_keeps_an_item_away_are_told_in_words(shop: Release) -> N
 
 def test_a_command_line_that_can_not_be_so_is_one_error(home: Path) -> None:
     result = kiosk_command(home, "explain", "no\x1b[31m such")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert re.fullmatch(r"Error: item 'no\\x1b\[31m such' is not in release .*\n", result.stderr)
     stranger = kiosk_command(home, "explain", "i000001", "--customer", "\x07who")
     assert stranger.exit_code == 0

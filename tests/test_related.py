@@ -414,7 +414,7 @@ def test_of_an_unknown_item_the_text_says_so_and_answers(home: Path) -> None:
 )
 def test_what_can_not_be_asked_is_one_error(home: Path, arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["--home", str(home), "recommend", *arguments])
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
 
 
