@@ -12,12 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.asked import Shown
-from c2rec.runtime.errors import DataError, HomeError
+from c2rec.runtime.errors import DataError, EventError, HomeError, IdentityError
+from c2rec.runtime.events import EventItem
 from c2rec.runtime.recommender import MAX_K, Recommender
 from c2rec.runtime.records import Channel
 from c2rec.runtime.state import Generation, read_state
 from c2rec.runtime.watch import FileStamp, Watch, file_stamp
 from c2rec.store_kiosk.journal import Journal
+from c2rec.store_kiosk.problems import RefusedError
 from c2rec.store_kiosk.shelf import Offer, Shelf, read_shelf
 
 Kind: TypeAlias = Literal["product", "card", "unknown"]
@@ -199,6 +201,26 @@ class Desk:
             channel=asked.channel,
             visit=asked.visit,
         )
+
+    def bought(self, asked: Asked, items: tuple[EventItem, ...]) -> str:
+        """A shopper has paid: keep that as an event.
+
+        Returns:
+            The event's id, once it is on disk.
+
+        Raises:
+            RefusedError: it could not be kept.
+        """
+        try:
+            event_id = self._journal.bought(
+                items, customer_id=asked.customer_id, channel=asked.channel, visit=asked.visit
+            )
+        except (EventError, HomeError, IdentityError) as error:
+            self._report(f"a purchase could not be kept: {error}")
+            raise RefusedError("not-kept") from error
+        if event_id is None:
+            raise RefusedError("not-enrolled")
+        return event_id
 
     def _knows(self, customer_id: str) -> bool:
         return self._current().recommender.recommend(customer_id, k=1).tier == "personal"

@@ -18,6 +18,7 @@ Code: TypeAlias = Literal[
     "session-ended",
     "unknown-item",
     "wrong-method",
+    "not-enrolled",
     "too-large",
     "not-json",
     "wrong-host",
@@ -25,6 +26,7 @@ Code: TypeAlias = Literal[
     "failed",
     "busy",
     "no-release",
+    "not-kept",
 ]
 
 PROBLEMS: dict[Code, tuple[int, str]] = {
@@ -35,6 +37,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     "session-ended": (404, "The session has ended"),
     "unknown-item": (404, "The release doesn't know this item"),
     "wrong-method": (405, "The method is not allowed here"),
+    "not-enrolled": (409, "The kiosk is not enrolled, so that it keeps no events"),
     "too-large": (413, "The body is too large"),
     "not-json": (415, "The body is not declared as application/json"),
     "wrong-host": (421, "This server doesn't go by the name that was asked for"),
@@ -42,6 +45,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     "failed": (500, "Something went wrong"),
     "busy": (503, "Too much is asked at once"),
     "no-release": (503, "No release can be read"),
+    "not-kept": (503, "It could not be kept, and doesn't count"),
 }
 """Status and title of each."""
 

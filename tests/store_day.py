@@ -177,6 +177,10 @@ class Page:
             self._scan(chance.choice(items))
         for _ in range(chance.randrange(4)):
             self._look_around()
+        if self._basket and chance.random() < 0.5:
+            lines = [{"item_id": item, "quantity": 2, "price": 9.9} for item in self._basket]
+            self.ask("POST", f"{self._path()}/purchases", {"items": lines, "receipt": "1"}, 201)
+            self._store.note("bought", self._customer, tuple(self._basket))
         if chance.random() < 0.85:
             self.ask("DELETE", self._path(), None, 204)
 
