@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from typing import Any
 
 import h11
@@ -103,8 +104,8 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
-    """Make a server, to be run with sockets of ``listen``."""
+def make_server(app: ASGIApp, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
+    """Make a server, to be run with sockets of ``listen``; it speaks plain HTTP without ``tls``."""
     options: dict[str, Any] = {
         "http": Protocol,
         "ws": "none",
@@ -118,4 +119,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         "timeout_graceful_shutdown": 3,
         "h11_max_incomplete_event_size": HEAD_BYTES,
     }
-    return uvicorn.Server(uvicorn.Config(app, **options))
+    config = uvicorn.Config(app, **options)
+    config.load()
+    config.ssl = tls  # an option since uvicorn 0.47 alone
+    return uvicorn.Server(config)
