@@ -238,7 +238,7 @@ class Api:
                 session.receipts[receipt] = items, self._desk.bought(asked, items)
             before, event_id = session.receipts[receipt]
             if before != items:
-                raise RefusedError("bad-field", "receipt is another purchase's of this session")
+                raise RefusedError("receipt-used")
             return event_id
 
         return _json({"event_id": await self._worker.run(keep)}, 201)

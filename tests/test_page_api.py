@@ -349,7 +349,7 @@ def test_what_is_bought_is_on_disk_when_it_is_answered_and_counts_once(tmp_path:
         other = served.json("POST", path, {"items": lines[1:]})["event_id"]
         assert again == first != other
         answer = served.ask("POST", path, {"items": lines[1:], "receipt": "12/7"})
-        assert "another purchase's" in problem_of(answer, 422)["detail"]
+        assert "another purchase's" in problem_of(answer, 409)["title"]
         outbox = Outbox(home, identity)  # another process's, while the page is served
         frozen = outbox.freeze()
         outbox.close()
