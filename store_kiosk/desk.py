@@ -216,7 +216,9 @@ class Desk:
                 items, customer_id=asked.customer_id, channel=asked.channel, visit=asked.visit
             )
         except (EventError, HomeError, IdentityError) as error:
-            self._report(f"a purchase could not be kept: {error}")
+            # what an EventError says may name an item
+            why = "see c2rec-kiosk queue" if isinstance(error, EventError) else str(error)
+            self._report(f"a purchase could not be kept: {why}")
             raise RefusedError("not-kept") from error
         if event_id is None:
             raise RefusedError("not-enrolled")
