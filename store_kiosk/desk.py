@@ -218,7 +218,7 @@ class Desk:
         except (EventError, HomeError, IdentityError) as error:
             # what an EventError says may name an item
             why = "see c2rec-kiosk queue" if isinstance(error, EventError) else str(error)
-            self._report(f"a purchase could not be kept: {why}")
+            self.report(f"a purchase could not be kept: {why}")
             raise RefusedError("not-kept") from error
         if event_id is None:
             raise RefusedError("not-enrolled")
