@@ -28,7 +28,7 @@ from c2rec.store_kiosk.notify import Manager
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError, problem
 from c2rec.store_kiosk.render import SCHEMA, plain
-from c2rec.store_kiosk.sessions import BASKET, DISMISSED, Session, Sessions
+from c2rec.store_kiosk.sessions import BASKET, DISMISSED, RECEIPTS, Session, Sessions
 from c2rec.store_kiosk.worker import Worker
 
 Relation: TypeAlias = Literal["instead_of", "goes_with"]
@@ -96,6 +96,7 @@ class Api:
             f"{one}/dismissals": self._dismiss,
             f"{one}/removals": self._remove,
             f"{one}/extensions": self._extend,
+            f"{one}/purchases": self._buy,
         }
         gets = {
             "/api/health": self._health,
@@ -266,6 +267,25 @@ class Api:
         if item_id in session.basket:
             session.basket.remove(item_id)
         return Response(status_code=204)
+
+    async def _buy(self, request: Request) -> Response:
+        body = await read_body(request, ("items", "channel", "receipt"))
+        items, receipt, session = body.bought(), body.receipt(), self._session(request)
+        asked = _asked(session, body)
+
+        def keep() -> str:
+            if receipt is None:
+                return self._desk.bought(asked, items)
+            if receipt not in session.receipts:
+                if len(session.receipts) >= RECEIPTS:
+                    raise RefusedError("bad-field", f"allowed: {RECEIPTS} receipts")
+                session.receipts[receipt] = items, self._desk.bought(asked, items)
+            before, event_id = session.receipts[receipt]
+            if before != items:
+                raise RefusedError("receipt-used")
+            return event_id
+
+        return _json({"event_id": await self._worker.run(keep)}, 201)
 
     # --- anybody
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from c2rec.runtime.errors import EventError
+from c2rec.runtime.events import MAX_ITEMS, MAX_PRICE, MAX_QUANTITY, EventItem
 from c2rec.runtime.options import MOST_N
 from c2rec.runtime.rules import Price
 from c2rec.store_kiosk.problems import RefusedError
@@ -24,6 +26,10 @@ MOST_COLUMNS = 20
 """Columns that a request may look at."""
 MOST_PRICE = 1e12
 
+MOST_BOUGHT_BYTES = 10_000
+"""Of the ids of all items that are bought at once, in UTF-8: they are one event."""
+
+_RECEIPT = re.compile("[A-Za-z0-9._:/-]{1,64}")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _Choice = TypeVar("_Choice", bound=str)
@@ -63,6 +69,41 @@ class Body:
         if not isinstance(values, list) or len(values) > MOST_IDS:
             raise RefusedError("bad-field", f"{name} is not allowed: a list of up to {MOST_IDS}")
         return [_id(name, each) for each in values]
+
+    def bought(self) -> tuple[EventItem, ...]:
+        """Items with how many and for how much each."""
+        allowed = f"allowed: 1 to {MAX_ITEMS} objects"
+        values = self._values.get("items")
+        if not isinstance(values, list) or not 1 <= len(values) <= MAX_ITEMS:
+            raise RefusedError("bad-field", f"items is not allowed; {allowed}")
+        items = []
+        for value in values:
+            if not isinstance(value, dict):
+                raise RefusedError("bad-field", f"items is not allowed; {allowed}")
+            line = Body(value)
+            line.only_has(("item_id", "quantity", "price"))
+            quantity = line.whole("quantity", 1, 1, MAX_QUANTITY)
+            try:
+                items.append(
+                    EventItem(item=line.item_id(), quantity=quantity, price=value.get("price"))
+                )
+            except EventError as error:  # its message has what was sent
+                raise RefusedError(
+                    "bad-field",
+                    "an item_id has control characters or spaces around it, or a price is no "
+                    f"number from 0 to {MAX_PRICE:.0f}",
+                ) from error
+        if sum(len(each.item.encode()) for each in items) > MOST_BOUGHT_BYTES:
+            raise RefusedError("bad-field", f"items: allowed: ids of {MOST_BOUGHT_BYTES} bytes")
+        return tuple(items)
+
+    def receipt(self) -> str | None:
+        """The till's own name of a purchase; None where there is none."""
+        value = self._values.get("receipt")
+        if value is None or (isinstance(value, str) and _RECEIPT.fullmatch(value)):
+            return value
+        allowed = "1 to 64 letters, digits, . _ : / and -"
+        raise RefusedError("bad-field", f"receipt is not allowed: {allowed}")
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.errors import HomeError
+from c2rec.runtime.errors import EventError, HomeError, IdentityError
+from c2rec.runtime.events import EventItem
 from c2rec.runtime.options import ANYTHING, Options
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import Channel
@@ -20,6 +21,7 @@ from c2rec.runtime.state import Generation, read_state
 from c2rec.runtime.store_side import StoreSide
 from c2rec.runtime.watch import Watch
 from c2rec.store_kiosk.journal import Journal
+from c2rec.store_kiosk.problems import RefusedError
 
 Kind: TypeAlias = Literal["product", "card", "unknown"]
 
@@ -206,6 +208,32 @@ class Desk:
             visit=asked.visit,
             arm=asked.arm,
         )
+
+    def bought(self, asked: Asked, items: tuple[EventItem, ...]) -> str:
+        """A shopper has paid: keep that as an event.
+
+        Returns:
+            The event's id, once it is on disk.
+
+        Raises:
+            RefusedError: it could not be kept.
+        """
+        try:
+            event_id = self._journal.bought(
+                items,
+                customer_id=asked.customer_id,
+                channel=asked.channel,
+                visit=asked.visit,
+                arm=asked.arm,
+            )
+        except (EventError, HomeError, IdentityError) as error:
+            # what an EventError says may name an item
+            why = "see c2rec-kiosk queue" if isinstance(error, EventError) else str(error)
+            self.report(f"a purchase could not be kept: {why}")
+            raise RefusedError("not-kept") from error
+        if event_id is None:
+            raise RefusedError("not-enrolled")
+        return event_id
 
     def _knows(self, customer_id: str) -> bool:
         return self._current().recommender.knows(customer_id)

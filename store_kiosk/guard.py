@@ -58,7 +58,10 @@ class Door:
         if host not in self.hosts:
             return "wrong-host"
         origin = headers.get("origin")
-        if scope["method"] not in ("GET", "HEAD") and origin not in (None, f"http://{host}"):
+        if scope["method"] not in ("GET", "HEAD") and origin not in (
+            None,
+            f"{scope['scheme']}://{host}",
+        ):
             return "foreign-origin"
         public = scope["path"].startswith(PUBLIC) or scope["path"] in self.open_paths
         return None if public or self._has_token(headers) else "no-token"
@@ -150,7 +153,10 @@ class Guard:
         if not self._door.is_token(given[-1]):
             return FileResponse(self._locked, 401)
         response = RedirectResponse("/", 303)  # the token stays in no history
-        response.set_cookie(COOKIE, self._door.cookie, httponly=True, samesite="strict")
+        secure = scope["scheme"] == "https"
+        response.set_cookie(
+            COOKIE, self._door.cookie, httponly=True, samesite="strict", secure=secure
+        )
         return response
 
 

@@ -1,7 +1,7 @@
 """What shoppers see and touch on the page, kept as events for head office.
 
 A kiosk that isn't enrolled has no store, so it keeps none. Nothing that goes wrong here stops a
-shopper: the operator is told.
+shopper: the operator is told. A till is told too, for a purchase counts once it is on disk.
 """
 
 from collections.abc import Callable
@@ -61,6 +61,38 @@ class Journal:
                 items=(EventItem(item=item_id),),
                 channel=channel,
                 customer=_customer(outbox, customer_id),
+                session=visit,
+                arm=arm,
+            )
+        )
+
+    def bought(
+        self,
+        items: tuple[EventItem, ...],
+        *,
+        customer_id: str | None,
+        channel: Channel,
+        visit: str,
+        arm: str | None,
+    ) -> str | None:
+        """A shopper has paid; ``arm`` is that of the last answer shown.
+
+        Returns:
+            The event's id, once it is on disk; None where the kiosk isn't enrolled.
+
+        Raises:
+            EventError, HomeError, IdentityError: it could not be kept.
+        """
+        outbox = self._opened()
+        if outbox is None:
+            return None
+        customer = _customer(outbox, customer_id)
+        return outbox.record(
+            Event(
+                kind="bought",
+                items=items,
+                channel=channel,
+                customer=customer,
                 session=visit,
                 arm=arm,
             )

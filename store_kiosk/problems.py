@@ -19,6 +19,8 @@ Code: TypeAlias = Literal[
     "unknown-item",
     "unknown-column",
     "wrong-method",
+    "not-enrolled",
+    "receipt-used",
     "too-large",
     "not-json",
     "wrong-host",
@@ -26,6 +28,7 @@ Code: TypeAlias = Literal[
     "failed",
     "busy",
     "no-release",
+    "not-kept",
 ]
 
 PROBLEMS: dict[Code, tuple[int, str]] = {
@@ -37,6 +40,8 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     "unknown-item": (404, "The release doesn't know this item"),
     "unknown-column": (404, "The items have no such column"),
     "wrong-method": (405, "The method is not allowed here"),
+    "not-enrolled": (409, "The kiosk is not enrolled, so that it keeps no events"),
+    "receipt-used": (409, "The receipt is another purchase's of this session"),
     "too-large": (413, "The body is too large"),
     "not-json": (415, "The body is not declared as application/json"),
     "wrong-host": (421, "This server doesn't go by the name that was asked for"),
@@ -44,6 +49,7 @@ PROBLEMS: dict[Code, tuple[int, str]] = {
     "failed": (500, "Something went wrong"),
     "busy": (503, "Too much is asked at once"),
     "no-release": (503, "No release can be read"),
+    "not-kept": (503, "It could not be kept, and doesn't count"),
 }
 """Status and title of each."""
 

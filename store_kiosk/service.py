@@ -1,6 +1,7 @@
 """Serving the page: desk, app, guard and server put together."""
 
 import faulthandler
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Options:
     """None lets everybody in."""
     metrics_open: bool = False
     """Whether /metrics needs no token."""
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
 
 def run(
@@ -64,7 +67,7 @@ def run(
         name = f"[{options.host}]" if ":" in options.host else options.host
         names = {name, *options.allowed_hosts, "127.0.0.1", "localhost", "[::1]"}
         hosts = {f"{each.lower()}:{port}" for each in names}
-        if port == 80:  # which browsers leave out
+        if port == (80 if options.tls is None else 443):  # which browsers leave out
             hosts |= {each.lower() for each in names}
         manager = find_manager()
         if manager is not None and sys.stderr is sys.__stderr__:
@@ -75,7 +78,8 @@ def run(
         opened = frozenset(["/metrics"] if options.metrics_open else [])
         door = Door(frozenset(hosts), options.token, opened)
         locked = str(PAGE / "locked.html")
-        server = make_server(Guard(app, door, locked=locked, log=log, meter=meter))
+        guard = Guard(app, door, locked=locked, log=log, meter=meter)
+        server = make_server(guard, options.tls)
         started(server)
-        ready(f"http://{name}:{port}/")
+        ready(f"{'http' if options.tls is None else 'https'}://{name}:{port}/")
         server.run([listener])

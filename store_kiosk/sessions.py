@@ -5,10 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from c2rec.runtime.events import EventItem
+
 MOST = 64
 """So many at once: a page has one, and who leaves is forgotten soon."""
 BASKET = 100
 """Items in a basket at most."""
+RECEIPTS = 100
+"""Purchases in one session at most."""
 DISMISSED = 400
 """Items that one shopper is not interested in, at most."""
 
@@ -34,6 +38,8 @@ class Session:
     """By item id: how often answers before the last one had it."""
     tapped: set[str] = field(default_factory=set)
     """Ids of the items that the shopper looked at."""
+    receipts: dict[str, tuple[tuple[EventItem, ...], str]] = field(default_factory=dict)
+    """What was bought by the till's own names, and the events' ids: asked again, it counts once."""
     visit: str = field(default_factory=lambda: secrets.token_hex(8))
     """A name for events: it says nothing, and opens nothing."""
 

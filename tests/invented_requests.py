@@ -42,7 +42,7 @@ def ask(served: Served, mode: GenerationMode) -> dict[str, int]:
                 assert len(response.request.body) > MOST_BYTES
                 return
             case.validate_response(response)
-            if response.status_code == 201:
+            if response.status_code == 201 and "session" in response.json():
                 served.json("DELETE", f"/api/sessions/{response.json()['session']}")
 
         answered()

@@ -89,6 +89,8 @@ class Served:
     port: int
     log: list[str] = field(default_factory=list)
     """Its lines."""
+    servers: list[uvicorn.Server] = field(default_factory=list)
+    """The one that serves it."""
 
     @property
     def address(self) -> str:
@@ -173,7 +175,7 @@ def serve_page(
     thread.start()
     try:
         assert listening.wait(20)
-        yield Served(int(addresses[0].rpartition(":")[2].strip("/")), log)
+        yield Served(int(addresses[0].rpartition(":")[2].strip("/")), log, servers)
     finally:
         for server in servers:
             server.should_exit = True

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from c2rec.runtime.batches import parse_batch
+from c2rec.runtime.events import EventItem
 from c2rec.runtime.experiment import assign
 from c2rec.runtime.identity import identity_path, pseudonym
 from c2rec.runtime.install import install
@@ -49,7 +50,7 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    make_home(folder)
+    identity_path(make_home(folder)).write_text(make_identity().to_json())
     write_shelf(folder / "shelf.csv")
     (folder / "pictures").mkdir()
     write_picture(folder / "pictures" / "i000004.png")
@@ -390,6 +391,7 @@ def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_pat
             detail = served.json("POST", f"{session}/details", item)
             assert detail["arm"] == shown["arm"] == f"spring/{arm}"
             served.json("POST", f"{session}/dismissals", item)
+            served.json("POST", f"{session}/purchases", {"items": [item]})
             seen[pseudonym(identity.customer_key, customer).hex()] = shown["arm"], shown["model"]
         other = make_release(tmp_path / "other", name="2020-08-27-00000002", seed=1)
         install(other.folder, home)
@@ -406,7 +408,8 @@ def test_every_event_of_a_visit_has_the_arm_of_the_answer_that_was_shown(tmp_pat
         theirs = [event for event in events if event.customer == name]
         told = [(event.kind, event.arm, event.model) for event in theirs]
         assert told[0] == ("shown", label, model)
-        assert told[1:3] == [("tapped", label, None), ("dismissed", label, None)]
+        kinds = ("tapped", "dismissed", "bought")
+        assert told[1:4] == [(kind, label, None) for kind in kinds]
     last = [(event.kind, event.arm) for event in events[-2:]]
     assert last == [("dismissed", "spring/holdout"), ("shown", None)]
 
@@ -421,6 +424,82 @@ def test_a_kiosk_that_can_t_keep_events_answers_all_the_same(tmp_path: Path) -> 
         assert served.json("POST", f"{session}/details", item)["name"] == name_of(4)
     warnings = [line for line in served.log if line.endswith('events are not kept"}')]
     assert len(warnings) == 1
+
+
+def test_what_is_bought_is_on_disk_when_it_is_answered_and_counts_once(tmp_path: Path) -> None:
+    home, identity = make_home(tmp_path), make_identity()
+    identity_path(home).write_text(identity.to_json())
+    lines = [{"item_id": "i000004", "quantity": 2, "price": 9.9}, {"item_id": "i000009"}]
+    with serve_page(home) as served:
+        session = served.session()
+        served.json("POST", f"{session}/scans", {"code": CARD})
+        path = f"{session}/purchases"
+        first = served.json("POST", path, {"items": lines, "receipt": "12/7"})["event_id"]
+        again = served.json("POST", path, {"items": lines, "receipt": "12/7"})["event_id"]
+        other = served.json("POST", path, {"items": lines[1:]})["event_id"]
+        assert again == first != other
+        answer = served.ask("POST", path, {"items": lines[1:], "receipt": "12/7"})
+        assert "another purchase's" in problem_of(answer, 409)["title"]
+        outbox = Outbox(home, identity)  # another process's, while the page is served
+        frozen = outbox.freeze()
+        outbox.close()
+    assert frozen is not None
+    records = parse_batch(frozen.content, identity.device_key).records
+    assert [each.stamp.event_id for each in records] == [first, other]
+    record = records[0]
+    assert record.event.kind == "bought"
+    assert record.event.customer == pseudonym(identity.customer_key, CARD).hex()
+    assert record.event.session
+    assert record.event.items == (
+        EventItem(item="i000004", quantity=2, price=9.9),
+        EventItem(item="i000009", quantity=1),
+    )
+
+
+def test_a_purchase_that_can_t_be_kept_is_told_and_can_be_sent_again(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    body = {"items": [{"item_id": "i000004", "price": 1}], "receipt": "1"}
+    with serve_page(home) as served:
+        path = f"{served.session()}/purchases"
+        problem_of(served.ask("POST", path, body), 409)
+        identity_path(home).write_text(make_identity().to_json())
+        (home / "events.db").mkdir()
+        answer = served.ask("POST", path, body)
+        assert "doesn't count" in problem_of(answer, 503)["title"]
+        assert answer[1]["retry-after"] == "1"
+        (home / "events.db").rmdir()
+        assert len(served.json("POST", path, body)["event_id"]) == 32
+    assert [line for line in served.log if "a purchase could not be kept" in line]
+
+
+LINE = {"item_id": "i000004"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"items": LINE},
+        {"items": []},
+        {"items": [LINE] * 201},
+        {"items": ["i000004"]},
+        {"items": [LINE | {"quantity": 0}]},
+        {"items": [LINE | {"quantity": 1.5}]},
+        {"items": [LINE | {"price": -0.01}]},
+        {"items": [LINE | {"price": "9.9"}]},
+        {"items": [LINE | {"price": float("nan")}]},
+        {"items": [LINE | {"prize": 9.9}]},
+        {"items": [{"item_id": "i\n"}]},
+        {"items": [{"item_id": " i"}]},
+        {"items": [{"item_id": f"{n:06}" + "x" * 250} for n in range(40)]},
+        {"items": [LINE], "receipt": "a b"},
+        {"items": [LINE], "receipt": 7},
+    ],
+)
+def test_a_purchase_that_is_none_is_refused(served: Served, body: dict[str, object]) -> None:
+    session = served.session()
+    assert problem_of(served.ask("POST", f"{session}/purchases", body), 422)["detail"]
+    served.json("DELETE", session)
 
 
 # --- who may ask

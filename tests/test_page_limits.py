@@ -60,6 +60,18 @@ def all_of(connection: socket.socket) -> bytes:
     return received
 
 
+def test_no_part_of_an_answer_waits_for_another_to_be_acknowledged(served: Served) -> None:
+    """Or each answer on a connection that is kept open would take 40 ms."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    connection.request("GET", "/api/health")
+    assert connection.getresponse().read()
+    (server,) = served.servers
+    accepted = [each.transport.get_extra_info("socket") for each in server.server_state.connections]
+    assert accepted
+    assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in accepted)
+    connection.close()
+
+
 # --- too much
 
 

@@ -2,7 +2,9 @@
 
 import datetime
 import ipaddress
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -20,15 +22,62 @@ ROOT = Path(__file__).parent.parent
 CONFIGURATION = ROOT / "docs" / "deploy" / "nginx.conf"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Nginx:
     """The documented server, running with its folders somewhere else."""
 
-    url: str
-    repository: Path
-    inbox: Path
+    folder: Path
+    port: int
     tls: "Authority"
-    log: Path
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "repository"
+
+    @property
+    def inbox(self) -> Path:
+        return self.folder / "inbox"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "access.log"
+
+    def start(self) -> None:
+        command = ["nginx", "-p", str(self.folder), "-e", str(self.folder / "error.log")]
+        command += ["-c", str(self.folder / "nginx.conf")]
+        self._process = subprocess.Popen(command, process_group=0)
+        _wait_for(self.port, self._process)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._process.kill()
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """For the length of a block nobody listens."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """For the length of a block connections are taken, and never answered."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
 
 class Authority:
@@ -124,28 +173,19 @@ def nginx(folder: Path) -> Iterator[Nginx]:
     }.items():
         assert what in text, f"{CONFIGURATION} lacks {what!r}"
         text = text.replace(what, instead)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(text)
-    repository, inbox = folder / "repository", folder / "inbox"
-    for each in (repository, inbox / ".incoming"):
+    (folder / "nginx.conf").write_text(text)
+    running = Nginx(folder, port, tls)
+    for each in (running.repository, running.inbox / ".incoming"):
         each.mkdir(parents=True, exist_ok=True)
-    command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log")]
-    command += ["-c", str(configuration)]
-    process = subprocess.Popen(command)
+    running.start()
     try:
-        _wait_for(port, process)
-        yield Nginx(f"https://127.0.0.1:{port}", repository, inbox, tls, folder / "access.log")
+        yield running
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
+        running.stop()
 
 
 def _user() -> str:
     """As root, nginx's workers would run as another user, who can't read a test's folder."""
-    import os
-
     return "user root;" if os.geteuid() == 0 else ""
 
 

@@ -60,6 +60,16 @@ class _Currency(click.ParamType[str]):
     help="Another name or address by which the page may be asked for; repeatable.",
 )
 @click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Serve over TLS: the certificate, PEM, with those between it and its authority.",
+)
+@click.option(
+    "--private-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its key, PEM without a password. Default: it is in the certificate's file.",
+)
+@click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with the token that a browser must bring; made if it isn't there. Default: a "
@@ -120,6 +130,8 @@ def serve(
     host: str,
     port: int,
     allow_host: tuple[str, ...],
+    certificate: Path | None,
+    private_key: Path | None,
     token_file: Path | None,
     no_token: bool,
     shelf: Path | None,
@@ -145,6 +157,8 @@ def serve(
             "--no-token lets every program in, so it goes with this machine's own address alone, "
             "and without --token-file"
         )
+    if private_key is not None and certificate is None:
+        raise click.UsageError("--private-key goes with --certificate")
     try:
         from c2rec.store_kiosk.service import Options, run
     except ModuleNotFoundError as error:
@@ -155,6 +169,7 @@ def serve(
 
     from c2rec.runtime.shelf import read_shelf
     from c2rec.store_kiosk.api import Settings
+    from c2rec.store_kiosk.certificate import server_context
     from c2rec.store_kiosk.desk import Desk
     from c2rec.store_kiosk.meter import Meter
     from c2rec.store_kiosk.tokens import find_token
@@ -164,7 +179,8 @@ def serve(
     if shelf is not None:
         read_shelf(shelf)  # what can't be read now would show what is sold out
     desk = Desk(home, shelf=shelf, cards=cards, report=log.warn)
-    options = Options(host, port, allow_host, token, metrics_open)
+    tls = None if certificate is None else server_context(certificate, private_key)
+    options = Options(host, port, allow_host, token, metrics_open, tls)
 
     def ready(address: str) -> None:
         secret = f"?token={token}" if token is not None and token_file is None else ""
