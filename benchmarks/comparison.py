@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.rivals import Absent, K, Rival, floors, plain, rivals
-from c2rec.runtime.engine import Engine, Request
-from c2rec.runtime.scorer import Source
+from c2rec.runtime.engine.engine import Engine, Request
+from c2rec.runtime.engine.scorer import Source
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import AttentionName
+    from c2rec.runtime.release.manifest import AttentionName
 
 AT_ONCE = 8
 """Requests that one answers before it is the next one's turn."""

@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from benchmarks.comparison import LEAST_REQUESTS, Comparison, Data, compare
 from benchmarks.engine_report import table, write
 from benchmarks.trained import trained
-from c2rec.runtime.synthetic import RandomRelease
+from c2rec.runtime.engine.synthetic import RandomRelease
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import AttentionName
+    from c2rec.runtime.release.manifest import AttentionName
 
 KINDS = {
     "popular, correlated": {"popular": True, "correlated": True},

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from c2rec.runtime.events import Event, EventItem
-from c2rec.runtime.identity import Identity
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.events import Event, EventItem
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import Identity
 
 JOURNALS = {
     "WAL, FULL": ("WAL", "FULL"),
@@ -100,8 +100,8 @@ def time_collect(folder: Path, events: int) -> None:
     from c2rec.export.collect import collect
     from c2rec.export.keys import make_keys
     from c2rec.export.storage import FolderStorage
-    from c2rec.runtime.inbox import FolderInbox
-    from c2rec.runtime.push import send
+    from c2rec.runtime.events.inbox import FolderInbox
+    from c2rec.runtime.events.push import send
 
     keys = make_keys(folder / "keys", passphrase=None)
     outbox = Outbox(folder / "full", keys.identity("S1", "k1"), quota=1 << 34)
@@ -122,8 +122,8 @@ def time_collect(folder: Path, events: int) -> None:
 
 def _copy(db: sqlite3.Connection, events: int, chance: random.Random) -> None:
     """Fill the outbox with purchases in one transaction: a flush for each would take hours."""
-    from c2rec.runtime.outbox_file import transaction
-    from c2rec.runtime.outbox_rows import insert_event
+    from c2rec.runtime.events.outbox_file import transaction
+    from c2rec.runtime.events.outbox_rows import insert_event
 
     customer, body = db.execute("SELECT customer, body FROM events").fetchone()
     document = json.loads(body)

@@ -21,10 +21,10 @@ from typing import Any
 import urllib3
 
 from c2rec.export.kit import write_kit
-from c2rec.runtime.documents import wave_place
-from c2rec.runtime.enrol import enrol
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.sync import sync
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.sync.documents import wave_place
+from c2rec.runtime.sync.sync import sync
 from tests.repositories import Head, make_head
 from tests.web_servers import Nginx, nginx
 

@@ -25,13 +25,13 @@ from safetensors.numpy import load_file, save_file
 from c2rec.export.keys import make_keys
 from c2rec.export.kit import write_kit
 from c2rec.export.publish import publish
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.enrol import enrol
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.state import read_state
-from c2rec.runtime.sync import sync
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.sync.sync import sync
 from tests.release import make_release, reseal
 
 LIMIT, LONGEST_EVENT = 3.0, 0.1

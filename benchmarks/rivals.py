@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from c2rec.runtime.engine import Engine, Request
+from c2rec.runtime.engine.engine import Engine, Request
+from c2rec.runtime.engine.scorer import Scorer, Source
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.scorer import Scorer, Source
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import AttentionName
+    from c2rec.runtime.release.manifest import AttentionName
 
 K = 10
 """Items that are asked for."""

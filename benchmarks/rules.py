@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.serving import write_release
-from c2rec.runtime.install import install
-from c2rec.runtime.options import Options
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.rules import Price
-from c2rec.runtime.store_side import StoreSide
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.rules.rules import Price
+from c2rec.runtime.rules.store_side import StoreSide
 
 CUSTOMERS = 2000
 CATEGORIES = 40

@@ -23,15 +23,15 @@ from onnx import numpy_helper
 from safetensors.numpy import save_file
 
 from c2rec.export.graph import bare_scorer_graph
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.engine import Engine, Request
-from c2rec.runtime.install import install
-from c2rec.runtime.manifest import Counts, ListedFile, Manifest
+from c2rec.runtime.engine.engine import Engine, Request
+from c2rec.runtime.engine.scorer import Scorer
+from c2rec.runtime.engine.synthetic import RandomRelease
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.scorer import Scorer
-from c2rec.runtime.state import read_state
-from c2rec.runtime.synthetic import RandomRelease
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
+from c2rec.runtime.release.manifest import Counts, ListedFile, Manifest
 
 GOLDEN = 8
 BOUGHT = 20
@@ -154,7 +154,8 @@ def memory(home: Path) -> dict[str, dict[str, float]]:
         For each, ``anonymous``: its own; ``mapped``: files, which processes share.
     """
     bare = (
-        "from importlib.resources import files; from c2rec.runtime.scorer import open_session;"
+        "from importlib.resources import files;"
+        " from c2rec.runtime.engine.scorer import open_session;"
         " graph = files('c2rec.runtime').joinpath('scorer.onnx').read_bytes();"
         " session = open_session('scorer.onnx', graph, 1);"
     )

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.engine import Request
-from c2rec.runtime.install import install
+from c2rec.runtime.engine.engine import Request
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import AttentionName
+    from c2rec.runtime.release.manifest import AttentionName
 
 SEED = 1
 """Of the customers drawn."""

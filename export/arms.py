@@ -15,9 +15,9 @@ from c2rec.export.bundle import Further, calibration, graphs_of, item_side, safe
 from c2rec.export.golden import golden_tensors
 from c2rec.export.space import space_of
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.experiment import MAIN, Arm, Experiment, OwnModel
 from c2rec.runtime.records import COMPONENTS
-from c2rec.runtime.tensors import Array
+from c2rec.runtime.release.experiment import MAIN, Arm, Experiment, OwnModel
+from c2rec.runtime.release.tensors import Array
 from c2rec.train.config import parse_blend
 from c2rec.train.model import C2Rec
 from c2rec.train.run import Run

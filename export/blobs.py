@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from c2rec.export.storage import Storage
-from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.manifest import ListedFile
+from c2rec.runtime.release.manifest import ListedFile
+from c2rec.runtime.sync.documents import BlobRef
 
 PIECE_BYTES = 4 << 20
 """Files are cut into blobs of so many bytes at most, and tensors from each other: where nothing but

@@ -20,19 +20,19 @@ from safetensors.numpy import save
 from c2rec.export.golden import golden_tensors
 from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.export.space import space_of
-from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.experiment import Experiment
-from c2rec.runtime.manifest import (
+from c2rec.runtime.home.disk import sync_to_disk
+from c2rec.runtime.records import CHANNELS, COMPONENTS
+from c2rec.runtime.release.experiment import Experiment
+from c2rec.runtime.release.manifest import (
     MANIFEST,
     ChannelCalibration,
     Counts,
     ListedFile,
     Manifest,
 )
-from c2rec.runtime.records import CHANNELS, COMPONENTS
-from c2rec.runtime.rules_file import RULES
-from c2rec.runtime.tensors import Array
+from c2rec.runtime.release.tensors import Array
+from c2rec.runtime.rules.rules_file import RULES
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.config import parse_blend
 from c2rec.train.files import write_bytes

@@ -12,16 +12,16 @@ import onnx
 from c2rec.export.arms import arm_tensors
 from c2rec.export.bundle import collect
 from c2rec.export.parity import Parity, compare
-from c2rec.runtime.build import build_cache
-from c2rec.runtime.bundle import Bundle, read_bundle
-from c2rec.runtime.cache import Cache
+from c2rec.runtime.engine.scorer import Encoder, Scorer
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.experiment import Arm
-from c2rec.runtime.golden import ABSOLUTE, RELATIVE, check_golden
-from c2rec.runtime.item_side import ArmSide, told_of
-from c2rec.runtime.manifest import Manifest
-from c2rec.runtime.scorer import Encoder, Scorer
-from c2rec.runtime.tensors import Array
+from c2rec.runtime.release.build import build_cache
+from c2rec.runtime.release.bundle import Bundle, read_bundle
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.experiment import Arm
+from c2rec.runtime.release.golden import ABSOLUTE, RELATIVE, check_golden
+from c2rec.runtime.release.item_side import ArmSide, told_of
+from c2rec.runtime.release.manifest import Manifest
+from c2rec.runtime.release.tensors import Array
 from c2rec.train.run import Run
 from c2rec.train.transactions import Dataset
 

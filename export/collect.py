@@ -23,9 +23,9 @@ from c2rec.export.doubts import Doubt, find_doubts
 from c2rec.export.event_tables import MAX_PER_HOUR, Written, write_tables
 from c2rec.export.keys import Keys
 from c2rec.export.storage import Entry, Storage
-from c2rec.runtime.batches import LONGEST, Batch, claimed_kiosk, parse_batch
 from c2rec.runtime.errors import DataError, EventError, PublishError
-from c2rec.runtime.identity import pseudonym
+from c2rec.runtime.events.batches import LONGEST, Batch, claimed_kiosk, parse_batch
+from c2rec.runtime.home.identity import pseudonym
 from c2rec.train.files import write_bytes
 from c2rec.train.tables import read_table
 

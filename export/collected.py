@@ -16,9 +16,9 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from c2rec.export.storage import Entry
-from c2rec.runtime.batches import Batch
 from c2rec.runtime.errors import PublishError
-from c2rec.runtime.events import Record
+from c2rec.runtime.events.batches import Batch
+from c2rec.runtime.events.events import Record
 
 COLLECTED = Migrations("c2rec-collected")
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.bundle import Bundle
 from c2rec.runtime.errors import PublishError
-from c2rec.runtime.identity import PSEUDONYM_BYTES, pseudonym
-from c2rec.runtime.item_file import map_tensors
-from c2rec.runtime.shards import Shard
-from c2rec.runtime.visitors import NO_STORE, row_key
+from c2rec.runtime.home.identity import PSEUDONYM_BYTES, pseudonym
+from c2rec.runtime.release.bundle import Bundle
+from c2rec.runtime.release.item_file import map_tensors
+from c2rec.runtime.sync.shards import Shard
+from c2rec.runtime.sync.visitors import NO_STORE, row_key
 
 _SHARD_BYTES = (500_000, 2_000_000, 3_500_000)
 """Least, best and most; by their hashes customers fall unevenly, so that 4 MB are never reached."""

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from c2rec.export.blobs import Blobs
-from c2rec.runtime.documents import (
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.sync.documents import (
     DeltaRef,
     PublishedRelease,
     ShardRef,
     index_number,
     parse_index,
 )
-from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.sealed import seal, unseal
-from c2rec.runtime.shards import (
+from c2rec.runtime.sync.sealed import seal, unseal
+from c2rec.runtime.sync.shards import (
     Shard,
     decode_shard,
     encode_delta,

@@ -18,8 +18,8 @@ from c2rec.export.blobs import blob_path
 from c2rec.export.keys import PATHS, parse_metadata
 from c2rec.export.signed import TIMESTAMP, SignedRepository, target_path
 from c2rec.export.storage import Entry, Storage
-from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import PublishError
+from c2rec.runtime.sync.documents import BlobRef
 
 GRACE_DAYS = 7.0
 

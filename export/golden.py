@@ -10,7 +10,7 @@ import torch
 
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
-from c2rec.runtime.tensors import GOLDEN_K, Array
+from c2rec.runtime.release.tensors import GOLDEN_K, Array
 from c2rec.train.model import C2Rec, Histories
 
 GOLDEN_CUSTOMERS = 32

@@ -44,9 +44,9 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization import DeserializationError
 
-from c2rec.runtime.disk import sync_to_disk
 from c2rec.runtime.errors import IdentityError, PublishError
-from c2rec.runtime.identity import (
+from c2rec.runtime.home.disk import sync_to_disk
+from c2rec.runtime.home.identity import (
     EVERY_STORE,
     KEY_BYTES,
     Identity,

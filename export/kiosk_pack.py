@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2rec.export.own_wheel import make_wheel, run_pip
-from c2rec.runtime.disk import sha256_of, write_whole
 from c2rec.runtime.errors import PublishError
+from c2rec.runtime.home.disk import sha256_of, write_whole
 
 MACHINES = ("x86_64", "aarch64")
 _EXTRA = "page"

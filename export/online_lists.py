@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.identity import PSEUDONYM_BYTES
-from c2rec.runtime.online_shards import ScoresShard
+from c2rec.runtime.home.identity import PSEUDONYM_BYTES
+from c2rec.runtime.sync.online_shards import ScoresShard
 
 Rows = npt.NDArray[np.int64]
 

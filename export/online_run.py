@@ -19,10 +19,10 @@ from c2rec.export.bundle import calibration, customers_of, space_of_run, stores_
 from c2rec.export.online_lists import OnlineLists, Rows
 from c2rec.export.online_scores import About, MadeLists
 from c2rec.runtime.errors import PublishError
-from c2rec.runtime.manifest import ChannelCalibration
-from c2rec.runtime.online_documents import LONGEST_LIST
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, Channel
+from c2rec.runtime.release.manifest import ChannelCalibration
+from c2rec.runtime.sync.online_documents import LONGEST_LIST
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import slices

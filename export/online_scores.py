@@ -13,18 +13,18 @@ from c2rec.export.keys import Keys
 from c2rec.export.online_lists import OnlineLists, Rows
 from c2rec.export.signed import SignedRepository
 from c2rec.export.tombstones import erased
-from c2rec.runtime.documents import LARGEST_SEQ, BlobRef, index_number
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.identity import PSEUDONYM_BYTES, pseudonym
-from c2rec.runtime.online_documents import (
+from c2rec.runtime.home.identity import PSEUDONYM_BYTES, pseudonym
+from c2rec.runtime.records import Channel
+from c2rec.runtime.sync.documents import LARGEST_SEQ, BlobRef, index_number
+from c2rec.runtime.sync.online_documents import (
     OnlineScores,
     ScoresRef,
     parse_online_scores,
     scores_index_json,
 )
-from c2rec.runtime.online_shards import encode_scores
-from c2rec.runtime.records import Channel
-from c2rec.runtime.sealed import seal
+from c2rec.runtime.sync.online_shards import encode_scores
+from c2rec.runtime.sync.sealed import seal
 
 TARGET = "scores/index.json"
 HALF_LIFE_HOURS, TTL_HOURS = 24.0, 72.0

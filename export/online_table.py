@@ -13,10 +13,10 @@ import numpy.typing as npt
 import polars as pl
 
 from c2rec.export.online_lists import OnlineLists, Rows
-from c2rec.runtime.bundle import Bundle
 from c2rec.runtime.errors import DataError
-from c2rec.runtime.identity import EVERY_STORE, NAME_LENGTH
-from c2rec.runtime.online_documents import LONGEST_LIST
+from c2rec.runtime.home.identity import EVERY_STORE, NAME_LENGTH
+from c2rec.runtime.release.bundle import Bundle
+from c2rec.runtime.sync.online_documents import LONGEST_LIST
 from c2rec.train.columns import (
     ID_RULE,
     Column,

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 
 from c2rec.export.golden import flat_histories
+from c2rec.runtime.engine.scorer import Encoder, Scorer
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.golden import ABSOLUTE, RELATIVE
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.records import CHANNELS, COMPONENTS
-from c2rec.runtime.scorer import Encoder, Scorer
-from c2rec.runtime.tensors import Array
+from c2rec.runtime.release.golden import ABSOLUTE, RELATIVE
+from c2rec.runtime.release.tensors import Array
 from c2rec.train.model import C2Rec
 
 TOP = 10

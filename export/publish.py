@@ -14,8 +14,9 @@ from c2rec.export.rings import Moved, check_floor, find_ring, point_ring, ring_t
 from c2rec.export.signed import SignedRepository, open_repository
 from c2rec.export.storage import Storage
 from c2rec.export.tombstones import erased
-from c2rec.runtime.bundle import Bundle, read_bundle
-from c2rec.runtime.documents import (
+from c2rec.runtime.errors import PublishError, ReleaseError
+from c2rec.runtime.release.bundle import Bundle, read_bundle
+from c2rec.runtime.sync.documents import (
     LARGEST_SEQ,
     BlobRef,
     PublishedRelease,
@@ -26,8 +27,7 @@ from c2rec.runtime.documents import (
     parse_release,
     travelling,
 )
-from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.visitors import encode_visitors, seal_row
+from c2rec.runtime.sync.visitors import encode_visitors, seal_row
 
 KEPT = 4
 """Releases that stay published, besides those that a ring takes."""

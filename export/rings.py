@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from c2rec.export.signed import SignedRepository
-from c2rec.runtime.documents import Ring, Wave, parse_ring
 from c2rec.runtime.errors import PublishError, ReleaseError
 from c2rec.runtime.fields import MOMENT, moment_text
+from c2rec.runtime.sync.documents import Ring, Wave, parse_ring
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c2rec.runtime.errors import DataError
-from c2rec.runtime.rules_file import check_rules, read_rules_text, unknown_columns
+from c2rec.runtime.rules.rules_file import check_rules, read_rules_text, unknown_columns
 from c2rec.train.run import Run
 
 _OWN = {"item_id", "name"}

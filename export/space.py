@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from c2rec.runtime.tensors import Array
+from c2rec.runtime.release.tensors import Array
 
 
 def space_of(

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from c2rec.runtime.disk import make_folder
 from c2rec.runtime.errors import MissingExtraError, PublishError
+from c2rec.runtime.home.disk import make_folder
 
 LOCK = ".publisher-lock"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from c2rec.export.keys import Keys
 from c2rec.export.signed import SignedRepository
-from c2rec.runtime.documents import parse_tombstones, tombstones_json
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.identity import check_customer_id, pseudonym
+from c2rec.runtime.home.identity import check_customer_id, pseudonym
+from c2rec.runtime.sync.documents import parse_tombstones, tombstones_json
 
 TARGET = "tomb/tombstones.json"
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from c2rec.runtime.notes import Note
 from c2rec.runtime.reasons import Reason
 from c2rec.runtime.records import AnswerPath, Channel, Tier
+from c2rec.runtime.rules.notes import Note
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,30 +40,30 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from c2rec.runtime.answer import Answer, Item
-from c2rec.runtime.asked import Shown
-from c2rec.runtime.asking import Asking
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import HomeError, ReleaseError, RequestError
 from c2rec.runtime.fields import moment_text
-from c2rec.runtime.identity import Identity
-from c2rec.runtime.models import Models
-from c2rec.runtime.notes import Note
-from c2rec.runtime.options import ANYTHING, Options
-from c2rec.runtime.policy import Policy
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.identity import Identity
+from c2rec.runtime.home.state import Generation, State, read_state
+from c2rec.runtime.home.watch import FileStamp, Watch, file_stamp
 from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.related import About, Related
-from c2rec.runtime.rulebook import Rulebook
-from c2rec.runtime.shelf import Shelf
-from c2rec.runtime.state import Generation, State, read_state
-from c2rec.runtime.store_side import StoreSide
-from c2rec.runtime.trial import answered, begin, ended
-from c2rec.runtime.watch import FileStamp, Watch, file_stamp
-from c2rec.runtime.who import Who, identity_of
-from c2rec.runtime.whole import damaged_arms, whole_cache
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.trial import answered, begin, ended
+from c2rec.runtime.release.whole import damaged_arms, whole_cache
+from c2rec.runtime.rules.notes import Note
+from c2rec.runtime.rules.options import ANYTHING, Options
+from c2rec.runtime.rules.policy import Policy
+from c2rec.runtime.rules.rulebook import Rulebook
+from c2rec.runtime.rules.shelf import Shelf
+from c2rec.runtime.rules.store_side import StoreSide
+from c2rec.runtime.serving.asked import Shown
+from c2rec.runtime.serving.asking import Asking
+from c2rec.runtime.serving.models import Models
+from c2rec.runtime.serving.related import About, Related
+from c2rec.runtime.serving.who import Who, identity_of
 
 if TYPE_CHECKING:
-    from c2rec.runtime.explain import Explanation
+    from c2rec.runtime.serving.explain import Explanation
 
 MAX_K = 1000
 """Longest answer that can be asked for."""
@@ -413,7 +413,7 @@ class Recommender:
             HomeError: the release's cache is damaged.
             ReleaseError: the model can't be run.
         """
-        from c2rec.runtime.explain import explain
+        from c2rec.runtime.serving.explain import explain
 
         _check(k, channel)
         self.keep_up()

@@ -18,9 +18,9 @@ from starlette.staticfiles import StaticFiles
 
 from c2rec.runtime.answer import Answer, RecommendedItem
 from c2rec.runtime.errors import HomeError, ReleaseError, RequestError, UnknownColumnError
-from c2rec.runtime.notes import Note
-from c2rec.runtime.options import Options
 from c2rec.runtime.records import CHANNELS, COMPONENTS, LANGUAGES, Language
+from c2rec.runtime.rules.notes import Note
+from c2rec.runtime.rules.options import Options
 from c2rec.store_kiosk.bodies import Body, read_body
 from c2rec.store_kiosk.desk import Asked, Desk, Product
 from c2rec.store_kiosk.heartbeat import beat

@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.engine import NO_ROWS, Engine, Found, Request
+from c2rec.runtime.engine.engine import NO_ROWS, Engine, Found, Request
+from c2rec.runtime.engine.ort import onnxruntime
+from c2rec.runtime.engine.scorer import CPU, Source
+from c2rec.runtime.engine.synthetic import NEIGHBOUR_BYTES, RandomRelease
 from c2rec.runtime.errors import RequestError
-from c2rec.runtime.ort import onnxruntime
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.ranking import top_k
-from c2rec.runtime.scorer import CPU, Source
-from c2rec.runtime.state import read_state
-from c2rec.runtime.synthetic import NEIGHBOUR_BYTES, RandomRelease
+from c2rec.runtime.release.cache import Cache
 from c2rec.store_kiosk.eager import eager_top_k
 from c2rec.store_kiosk.fresh import import_onnxruntime_ms, open_fresh
 from c2rec.store_kiosk.machine import available_mb, machine_facts, resident_mb

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from c2rec.runtime.errors import EventError
-from c2rec.runtime.events import MAX_ITEMS, MAX_PRICE, MAX_QUANTITY, EventItem
-from c2rec.runtime.options import MOST_N
-from c2rec.runtime.rules import Price
+from c2rec.runtime.events.events import MAX_ITEMS, MAX_PRICE, MAX_QUANTITY, EventItem
+from c2rec.runtime.rules.options import MOST_N
+from c2rec.runtime.rules.rules import Price
 from c2rec.store_kiosk.problems import RefusedError
 
 MOST_BYTES = 65_536

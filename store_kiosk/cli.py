@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from c2rec.runtime.errors import C2RecError, IdentityError, RequestError
-from c2rec.runtime.settings import settings_path
+from c2rec.runtime.home.settings import settings_path
 from c2rec.store_kiosk.commands.bench import bench
 from c2rec.store_kiosk.commands.completion import completion
 from c2rec.store_kiosk.commands.config import config

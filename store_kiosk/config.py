@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from c2rec.runtime.settings import Settings, read_document, variable, without_password
+from c2rec.runtime.home.settings import Settings, read_document, variable, without_password
 
 _FOREIGN = ("C2REC_KEYS", "C2REC_REQUIRE_", "C2REC_HM_", "C2REC_HOME")
 """Variables, by their beginning, that are nobody's option here."""

@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.errors import EventError, HomeError, IdentityError
-from c2rec.runtime.events import EventItem
-from c2rec.runtime.options import ANYTHING, Options
+from c2rec.runtime.events.events import EventItem
+from c2rec.runtime.home.state import Generation, read_state
+from c2rec.runtime.home.watch import Watch
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import Channel
-from c2rec.runtime.shelf import Offer
-from c2rec.runtime.state import Generation, read_state
-from c2rec.runtime.store_side import StoreSide
-from c2rec.runtime.watch import Watch
+from c2rec.runtime.rules.options import ANYTHING, Options
+from c2rec.runtime.rules.shelf import Offer
+from c2rec.runtime.rules.store_side import StoreSide
 from c2rec.store_kiosk.journal import Journal
 from c2rec.store_kiosk.problems import RefusedError
 

@@ -12,14 +12,14 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from c2rec.runtime.clock import clock_trouble, reference_time
 from c2rec.runtime.errors import C2RecError, HomeError
-from c2rec.runtime.identity import find_identity, identity_path
-from c2rec.runtime.outbox import QUOTA
-from c2rec.runtime.outbox_file import has_wal_bug
-from c2rec.runtime.settings import find_settings
-from c2rec.runtime.state import State, find_floors, find_state, read_tables
-from c2rec.runtime.whole import damaged_arms, whole_cache
+from c2rec.runtime.events.outbox import QUOTA
+from c2rec.runtime.events.outbox_file import has_wal_bug
+from c2rec.runtime.home.clock import clock_trouble, reference_time
+from c2rec.runtime.home.identity import find_identity, identity_path
+from c2rec.runtime.home.settings import find_settings
+from c2rec.runtime.home.state import State, find_floors, find_state, read_tables
+from c2rec.runtime.release.whole import damaged_arms, whole_cache
 from c2rec.store_kiosk.findings import Check, Finding, Found, Verdict
 from c2rec.store_kiosk.machine_checks import MACHINE_CHECKS
 
@@ -71,7 +71,9 @@ def _home(home: Path) -> Found:
 
 
 def _enrolment(home: Path) -> Found:
-    from c2rec.runtime.sync import nobody_here  # numpy: where it can't be loaded, the rest is told
+    from c2rec.runtime.sync.sync import (
+        nobody_here,  # numpy: where it can't be loaded, the rest is told
+    )
 
     identity, settings = find_identity(home), find_settings(home)
     if identity is None or settings is None:
@@ -265,7 +267,7 @@ def _outbox(home: Path) -> Found:
 
 
 def _erasure(home: Path) -> Found:
-    from c2rec.runtime.erase import unfinished  # numpy, which this check alone needs
+    from c2rec.runtime.erasure.erase import unfinished  # numpy, which this check alone needs
 
     if count := unfinished(home):
         yield (

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.engine import Request
-from c2rec.runtime.scorer import Source
+from c2rec.runtime.engine.engine import Request
+from c2rec.runtime.engine.scorer import Source
 
 if TYPE_CHECKING:
-    from c2rec.runtime.manifest import AttentionName
+    from c2rec.runtime.release.manifest import AttentionName
 
 TopK: TypeAlias = Callable[[Request, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]
 """Finds the k best of a whole catalogue: int64 (k,) rows, best first, and float32 (k,) scores."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from c2rec.store_kiosk.render import PATH_WORDS, SCHEMA, TIER_WORDS, duration, plain, short
 
 if TYPE_CHECKING:
-    from c2rec.runtime.explain import Explanation, OnlineList, Score, Speaker
-    from c2rec.runtime.policy import Touch
+    from c2rec.runtime.rules.policy import Touch
+    from c2rec.runtime.serving.explain import Explanation, OnlineList, Score, Speaker
 
 _EFFECTS = {
     "denied": "never shown",

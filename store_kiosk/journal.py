@@ -10,9 +10,9 @@ from typing import Literal
 
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.errors import EventError, HomeError, IdentityError
-from c2rec.runtime.events import Event, EventItem, shown_event
-from c2rec.runtime.identity import find_identity, pseudonym
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.events import Event, EventItem, shown_event
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import find_identity, pseudonym
 from c2rec.runtime.records import Channel
 
 

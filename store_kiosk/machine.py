@@ -64,7 +64,7 @@ def machine_facts() -> dict[str, Any]:
     """What a figure depends on: the processor, its threads, the versions."""
     import numpy as np
 
-    from c2rec.runtime.ort import onnxruntime
+    from c2rec.runtime.engine.ort import onnxruntime
 
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.machine(),

@@ -92,8 +92,8 @@ def libc_verdict(found: str) -> Found:
 _TRY = """
 import sys
 from pathlib import Path
-import c2rec.runtime.scorer as scorer
-from c2rec.runtime.ort import onnxruntime
+import c2rec.runtime.engine.scorer as scorer
+from c2rec.runtime.engine.ort import onnxruntime
 import numpy
 path = Path(scorer.__file__).with_name("scorer.onnx")
 scorer.open_session("scorer", path.read_bytes(), 1)

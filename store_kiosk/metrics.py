@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, genera
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import C2RecError
-from c2rec.runtime.identity import find_identity
-from c2rec.runtime.settings import find_settings
-from c2rec.runtime.state import State, find_state, read_tables
-from c2rec.runtime.waiting import peek
+from c2rec.runtime.events.waiting import peek
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.identity import find_identity
+from c2rec.runtime.home.settings import find_settings
+from c2rec.runtime.home.state import State, find_state, read_tables
+from c2rec.runtime.release.cache import Cache
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ROLES = ("root", "timestamp", "snapshot", "targets")

@@ -9,7 +9,7 @@ from c2rec.runtime.records import COMPONENTS, AnswerPath, Language, Tier
 
 if TYPE_CHECKING:
     from c2rec.runtime.answer import Answer
-    from c2rec.runtime.state import State
+    from c2rec.runtime.home.state import State
 
 SCHEMA = 1
 """Version of every JSON document."""

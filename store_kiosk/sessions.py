@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from c2rec.runtime.events import EventItem
+from c2rec.runtime.events.events import EventItem
 
 MOST = 64
 """So many at once: a page has one, and who leaves is forgotten soon."""

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.export.graph import bare_scorer_graph
-from c2rec.runtime.engine import Engine, Filter, Found, Request
-from c2rec.runtime.manifest import AttentionName
-from c2rec.runtime.quantise import quantise
+from c2rec.runtime.engine.engine import Engine, Filter, Found, Request
+from c2rec.runtime.release.manifest import AttentionName
+from c2rec.runtime.release.quantise import quantise
 
 Array = npt.NDArray[Any]
 

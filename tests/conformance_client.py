@@ -1,6 +1,6 @@
 """Our TUF client behind the command line that the public conformance suite speaks to.
 
-What answers is ``c2rec.runtime.trust`` over a web source, with its floors and its sorting of
+What answers is ``c2rec.runtime.sync.trust`` over a web source, with its floors and its sorting of
 errors; nothing here calls python-tuf. ``docs/reliability.md`` tells how to run the suite. ::
 
     conformance_client.py --metadata-dir DIR init ROOT
@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from c2rec.runtime.disk import only_one
 from c2rec.runtime.errors import C2RecError
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.source import open_source
-from c2rec.runtime.trust import ROOT, Repository, open_repository
+from c2rec.runtime.home.disk import only_one
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.sync.source import open_source
+from c2rec.runtime.sync.trust import ROOT, Repository, open_repository
 
 DONE, REFUSED, BUG = 0, 1, 70
 

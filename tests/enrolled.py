@@ -9,13 +9,13 @@ import numpy as np
 from c2rec.export.online_lists import OnlineLists
 from c2rec.export.online_scores import About, MadeLists, publish_scores
 from c2rec.export.signed import open_repository
-from c2rec.runtime.events import Event, EventItem
-from c2rec.runtime.identity import Identity, identity_path, pseudonym
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.events import Event, EventItem
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import Identity, identity_path, pseudonym
+from c2rec.runtime.home.settings import SETTINGS, Settings
 from c2rec.runtime.records import Channel
-from c2rec.runtime.settings import SETTINGS, Settings
-from c2rec.runtime.sync import sync
-from c2rec.runtime.trust import ROOT
+from c2rec.runtime.sync.sync import sync
+from c2rec.runtime.sync.trust import ROOT
 from tests.repositories import Head, make_head
 
 AS_OF = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

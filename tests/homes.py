@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.release.install import install
 from tests.release import make_release
 
 OLD, NEW = "2020-07-27-00000001", "2020-08-27-00000002"

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from c2rec.runtime.install import install
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.api import Settings
 from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.logs import Logger

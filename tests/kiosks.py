@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
-from c2rec.runtime.events import Event, EventItem, Kind
-from c2rec.runtime.identity import Identity
-from c2rec.runtime.inbox import WebInbox
-from c2rec.runtime.settings import Settings, changed
+from c2rec.runtime.events.events import Event, EventItem, Kind
+from c2rec.runtime.events.inbox import WebInbox
+from c2rec.runtime.home.identity import Identity
+from c2rec.runtime.home.settings import Settings, changed
 
 Fault: TypeAlias = Literal["lose the answer", "drop", "page"] | int | None
 """What happens to a request: it is carried out and nobody hears of it, nobody hears it, a captive

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from c2rec.runtime.cache import Cache, Customer
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.options import Options
+from c2rec.runtime.engine.scorer import Scorer
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.rules import Price
-from c2rec.runtime.scorer import Scorer
-from c2rec.runtime.state import read_state
+from c2rec.runtime.release.cache import Cache, Customer
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.rules.rules import Price
 from tests.rule_cases import Shelf, Table, to_toml, write_shelf
 
 K = 12

@@ -14,7 +14,7 @@ from onnx import numpy_helper, parser
 from safetensors.numpy import load_file, save_file
 
 from c2rec.export.space import space_of
-from c2rec.runtime.manifest import Counts, EncoderName, ListedFile, Manifest
+from c2rec.runtime.release.manifest import Counts, EncoderName, ListedFile, Manifest
 
 Array = npt.NDArray[Any]
 POOLING = 0.5

@@ -19,8 +19,8 @@ from c2rec.export.publish import Published, publish
 from c2rec.export.rotation import rotate
 from c2rec.export.signed import open_repository, target_path
 from c2rec.export.upkeep import resign
-from c2rec.runtime.documents import PublishedRelease, parse_release
-from c2rec.runtime.identity import Identity
+from c2rec.runtime.home.identity import Identity
+from c2rec.runtime.sync.documents import PublishedRelease, parse_release
 from tests.release import Release, make_release
 
 

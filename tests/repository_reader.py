@@ -12,7 +12,7 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
 from c2rec.export.keys import Keys
-from c2rec.runtime.documents import (
+from c2rec.runtime.sync.documents import (
     BlobRef,
     PublishedRelease,
     Ring,
@@ -22,8 +22,8 @@ from c2rec.runtime.documents import (
     parse_ring,
     parse_tombstones,
 )
-from c2rec.runtime.sealed import unseal
-from c2rec.runtime.shards import Delta, Shard, decode_delta, decode_shard
+from c2rec.runtime.sync.sealed import unseal
+from c2rec.runtime.sync.shards import Delta, Shard, decode_delta, decode_shard
 
 
 class FolderFetcher(FetcherInterface):

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from c2rec.runtime.options import Options
 from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.rules import Price
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.rules.rules import Price
 from tests.release import Release, make_release, reseal
 
 ITEMS = 40

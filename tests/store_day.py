@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from c2rec.runtime.disk import write_whole
+from c2rec.runtime.home.disk import write_whole
 
 BIN = Path(sys.executable).parent
 TOKEN = "a-token-of-the-store-s-day"  # noqa: S105 - no secret

@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.disk import kept_path
-from c2rec.runtime.erase import erase
+from c2rec.runtime.erasure.erase import erase
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.experiment import assign
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.install import install
+from c2rec.runtime.home.disk import kept_path
+from c2rec.runtime.home.identity import identity_path
+from c2rec.runtime.home.settings import changed, read_settings, settings_path
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
-from c2rec.runtime.settings import changed, read_settings, settings_path
-from c2rec.runtime.sync import sync
+from c2rec.runtime.release.experiment import assign
+from c2rec.runtime.release.install import install
+from c2rec.runtime.sync.sync import sync
 from c2rec.store_kiosk.bench import bench_release
 from c2rec.store_kiosk.cli import main as kiosk_main
 from c2rec.store_kiosk.doctor import diagnose
@@ -624,7 +624,7 @@ def test_a_kiosk_that_is_enrolled_later_goes_over_to_pseudonyms(home: Path) -> N
     identity = make_identity()
     identity_path(home).write_text(identity.to_json())
     recommender = Recommender.open(home)
-    from c2rec.runtime.identity import pseudonym
+    from c2rec.runtime.home.identity import pseudonym
 
     for n in range(3, 30):
         named = pseudonym(identity.customer_key, f"c{n:06}").hex()

@@ -19,14 +19,14 @@ from c2rec.export.check import check_bundle
 from c2rec.export.cli import cli
 from c2rec.export.publish import publish
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.experiment import assign
-from c2rec.runtime.identity import identity_path, pseudonym
-from c2rec.runtime.install import install
+from c2rec.runtime.home.identity import identity_path, pseudonym
+from c2rec.runtime.home.settings import SETTINGS, Settings
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
-from c2rec.runtime.settings import SETTINGS, Settings
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.experiment import assign
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.cli import main as kiosk_main
 from c2rec.train import loop
 from c2rec.train.commands.options import errors_to_exit

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.experiment import Arm, Experiment, assign
-from c2rec.runtime.manifest import parse_manifest
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.experiment import Arm, Experiment, assign
+from c2rec.runtime.release.manifest import parse_manifest
 from tests.experiments import NAME, SHARES, add_experiment
 from tests.release import make_release, reseal
 from tests.spoiled import set_value

@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from c2rec.export.graph import bare_scorer_graph
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.engine import Engine, Filter, Found, Request
-from c2rec.runtime.install import install
-from c2rec.runtime.synthetic import RandomRelease
+from c2rec.runtime.engine.engine import Engine, Filter, Found, Request
+from c2rec.runtime.engine.synthetic import RandomRelease
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk import bench as bench_module
 from c2rec.store_kiosk.bench import Subject, measure
 from c2rec.store_kiosk.cli import main

@@ -19,15 +19,15 @@ from c2rec.export.keys import Keys, make_keys
 from c2rec.export.signed import open_repository
 from c2rec.export.storage import FolderStorage
 from c2rec.export.tombstones import add_tombstones
-from c2rec.runtime.batches import Epoch, parse_batch, write_batch
 from c2rec.runtime.errors import PublishError
-from c2rec.runtime.events import Event, Stamp, event_body, record_line
-from c2rec.runtime.identity import Identity, pseudonym
-from c2rec.runtime.inbox import FolderInbox
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import transaction
-from c2rec.runtime.outbox_rows import begin_epoch
-from c2rec.runtime.push import send
+from c2rec.runtime.events.batches import Epoch, parse_batch, write_batch
+from c2rec.runtime.events.events import Event, Stamp, event_body, record_line
+from c2rec.runtime.events.inbox import FolderInbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.outbox_file import transaction
+from c2rec.runtime.events.outbox_rows import begin_epoch
+from c2rec.runtime.events.push import send
+from c2rec.runtime.home.identity import Identity, pseudonym
 from c2rec.train.transactions import read_dataset
 from tests.kiosks import WHO, purchase
 from tests.offices import Office, make_office

@@ -10,8 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from c2rec.runtime.install import install
-from c2rec.runtime.settings import (
+from c2rec.runtime.home.settings import (
     Settings,
     find_settings,
     parse_document,
@@ -19,6 +18,7 @@ from c2rec.runtime.settings import (
     tables_text,
     variable,
 )
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.cli import main
 from c2rec.store_kiosk.config import option_variable, options_of
 from tests.release import make_release

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from c2rec.export.storage import FolderStorage
-from c2rec.runtime.disk import make_folder
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.disk import make_folder
 from tests.kiosks import make_identity, purchase
 
 

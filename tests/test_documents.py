@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.bundle import read_bundle
-from c2rec.runtime.documents import (
+from c2rec.runtime.errors import ReleaseError
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.sync.documents import (
     BlobRef,
     DeltaRef,
     PublishedRelease,
@@ -26,7 +27,6 @@ from c2rec.runtime.documents import (
     travelling,
     wave_place,
 )
-from c2rec.runtime.errors import ReleaseError
 from tests.release import make_release
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from c2rec.runtime import engine as engine_module
-from c2rec.runtime import mentions as mentions_module
-from c2rec.runtime import quantise as quantise_module
-from c2rec.runtime import search as search_module
-from c2rec.runtime.engine import Engine, Found, Request
+from c2rec.runtime.engine import engine as engine_module
+from c2rec.runtime.engine import mentions as mentions_module
+from c2rec.runtime.engine import search as search_module
+from c2rec.runtime.engine.engine import Engine, Found, Request
+from c2rec.runtime.engine.mentions import SHARED, SMALL, Tables, shrunk
+from c2rec.runtime.engine.onnx_bytes import integer_product
+from c2rec.runtime.engine.scorer import Said
+from c2rec.runtime.engine.synthetic import RandomRelease
 from c2rec.runtime.errors import ReleaseError, RequestError
-from c2rec.runtime.manifest import AttentionName
-from c2rec.runtime.mentions import SHARED, SMALL, Tables, shrunk
-from c2rec.runtime.onnx_bytes import integer_product
-from c2rec.runtime.quantise import LANES, NOBODY, quantise, tiles
-from c2rec.runtime.scorer import Said
-from c2rec.runtime.synthetic import RandomRelease
+from c2rec.runtime.release import quantise as quantise_module
+from c2rec.runtime.release.manifest import AttentionName
+from c2rec.runtime.release.quantise import LANES, NOBODY, quantise, tiles
 from tests.catalogues import KINDS, Array, Arrays, arrays, brute_force, cases
 
 NAMES: list[AttentionName] = ["softmax", "sigmoid"]

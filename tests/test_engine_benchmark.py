@@ -12,8 +12,8 @@ from benchmarks.comparison import Comparison, compare, measure
 from benchmarks.engine import KINDS, main
 from benchmarks.engine_report import table, write
 from benchmarks.rivals import K, Rival, floors, plain
-from c2rec.runtime.engine import Engine, Filter, Found, Request
-from c2rec.runtime.synthetic import RandomRelease
+from c2rec.runtime.engine.engine import Engine, Filter, Found, Request
+from c2rec.runtime.engine.synthetic import RandomRelease
 
 ITEMS = 20_000
 

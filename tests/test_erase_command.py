@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from c2rec.runtime.events import Event, EventItem
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.sync import sync
+from c2rec.runtime.events.events import Event, EventItem
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.sync.sync import sync
 from c2rec.store_kiosk.cli import main
 from tests.enrolled import AS_OF, Kiosk, enrol, make_kiosk
 from tests.repositories import make_head

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from c2rec.export.cli import cli as export_cli
-from c2rec.runtime.identity import identity_path, pseudonym
+from c2rec.runtime.home.identity import identity_path, pseudonym
 from c2rec.store_kiosk.cli import main
 from c2rec.train.transactions import read_dataset
 from tests.kiosks import Server, serving

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.batches import Epoch, claimed_kiosk, parse_batch, write_batch
 from c2rec.runtime.errors import EventError
-from c2rec.runtime.events import (
+from c2rec.runtime.events.batches import Epoch, claimed_kiosk, parse_batch, write_batch
+from c2rec.runtime.events.events import (
     KINDS,
     Event,
     EventItem,

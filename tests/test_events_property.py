@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from c2rec.runtime.errors import NetworkError
-from c2rec.runtime.inbox import FolderInbox, Reply
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
+from c2rec.runtime.events.inbox import FolderInbox, Reply
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
 from tests.kiosks import WHO, purchase
 from tests.offices import make_office
 

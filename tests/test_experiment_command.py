@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from c2rec.runtime.errors import C2RecError
-from c2rec.runtime.events import Event, EventItem
-from c2rec.runtime.identity import pseudonym
-from c2rec.runtime.inbox import FolderInbox
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
+from c2rec.runtime.events.events import Event, EventItem
+from c2rec.runtime.events.inbox import FolderInbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
+from c2rec.runtime.home.identity import pseudonym
 from c2rec.train.cli import cli
 from tests.experiment_stores import Stores
 from tests.offices import make_office

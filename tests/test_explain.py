@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from c2rec.export.publish import publish
 from c2rec.runtime.errors import RequestError
-from c2rec.runtime.explain import LOUDEST, Explanation
-from c2rec.runtime.install import install
-from c2rec.runtime.manifest import parse_manifest
-from c2rec.runtime.options import Options
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.sync import sync
+from c2rec.runtime.release.install import install
+from c2rec.runtime.release.manifest import parse_manifest
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.serving.explain import LOUDEST, Explanation
+from c2rec.runtime.sync.sync import sync
 from c2rec.store_kiosk.cli import main
 from tests.enrolled import Kiosk, enrol, lists_for, publish_lists
 from tests.release import Release, make_release, reseal

@@ -21,11 +21,11 @@ from c2rec.export.graph import encoder_graph, scorer_graph
 from c2rec.export.keys import make_keys
 from c2rec.export.publish import publish
 from c2rec.export.space import space_of
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import DataError, PublishError, ReleaseError
-from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.install import install
 from c2rec.train import loop
 from c2rec.train.config import (
     EncoderName,

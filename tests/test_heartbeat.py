@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.install import install
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.state import read_state
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import identity_path
+from c2rec.runtime.home.state import read_state
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.heartbeat import beat
 from c2rec.store_kiosk.notify import Manager, find_manager, status_line
 from c2rec.store_kiosk.problems import RefusedError

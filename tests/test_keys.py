@@ -16,7 +16,7 @@ from c2rec.export.rotation import rotate
 from c2rec.export.signed import open_repository
 from c2rec.export.upkeep import resign
 from c2rec.runtime.errors import PublishError
-from c2rec.runtime.identity import derived_key, parse_identity, pseudonym
+from c2rec.runtime.home.identity import derived_key, parse_identity, pseudonym
 from tests.repositories import (
     make_head,
     replace_by_another_repository,

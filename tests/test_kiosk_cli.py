@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from c2rec.runtime.install import install
 from c2rec.runtime.records import CHANNELS, COMPONENTS, TIERS
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.cli import main
 from tests.homes import files_with
 from tests.release import make_release

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.settings import changed, read_settings, settings_path
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.settings import changed, read_settings, settings_path
 from c2rec.store_kiosk.cli import main
 from c2rec.store_kiosk.logs import Logger
 from tests.enrolled import Kiosk, make_kiosk

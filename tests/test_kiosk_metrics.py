@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from c2rec.runtime.state import changing_state, find_state, note_outcome
+from c2rec.runtime.home.state import changing_state, find_state, note_outcome
 from c2rec.store_kiosk.cli import main
 from c2rec.store_kiosk.guard import PUBLIC
 from tests.enrolled import AS_OF, Kiosk, make_kiosk

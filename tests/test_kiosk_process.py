@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from c2rec.runtime.install import install
+from c2rec.runtime.release.install import install
 from tests.release import make_release
 
 NAME = "2020-07-27-00000001"

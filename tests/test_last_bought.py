@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.cache import Cache, Customer
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.enrol import enrol
-from c2rec.runtime.identity import find_identity, pseudonym
-from c2rec.runtime.settings import Settings, read_settings
-from c2rec.runtime.visit import Visitors
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.identity import find_identity, pseudonym
+from c2rec.runtime.home.settings import Settings, read_settings
+from c2rec.runtime.release.cache import Cache, Customer
+from c2rec.runtime.serving.visit import Visitors
 from tests.faults.place import Place, make_kit
 from tests.repositories import make_head
 from tests.repository_reader import read_deltas, read_repository

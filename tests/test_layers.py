@@ -66,7 +66,7 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
         ("runtime", "from c2rec.store_kiosk.cli import main"),
         ("store_kiosk", "from onnx import helper"),
         ("store_kiosk", "import c2rec.export.graph"),
-        ("train", "from c2rec.runtime.cache import open_generation"),
+        ("train", "from c2rec.runtime.release.cache import open_generation"),
         ("train", "from c2rec.export import graph"),
         ("train", "import onnx"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.outbox import Outbox
 from c2rec.store_kiosk.doctor import diagnose
 from c2rec.store_kiosk.findings import Found
 from c2rec.store_kiosk.machine_checks import (

@@ -57,4 +57,4 @@ def test_one_place_alone_imports_onnxruntime(room: str) -> None:
             if isinstance(node, ast.Import)
             for alias in node.names
         }
-        assert ("onnxruntime" in names) == (path == ROOT / "runtime" / "ort.py"), path
+        assert ("onnxruntime" in names) == (path == ROOT / "runtime" / "engine" / "ort.py"), path

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.manifest import ChannelCalibration
-from c2rec.runtime.online import Merged, blend, freshness, fuse_ranks, log_odds
-from c2rec.runtime.online_documents import OnlineScores
 from c2rec.runtime.ranking import top_k
+from c2rec.runtime.release.manifest import ChannelCalibration
+from c2rec.runtime.serving.online import Merged, blend, freshness, fuse_ranks, log_odds
+from c2rec.runtime.sync.online_documents import OnlineScores
 
 AS_OF = datetime(2026, 1, 5, 8, tzinfo=UTC)
 SCORES = OnlineScores(1, "test", None, "online", AS_OF, AS_OF, 12.0, 48.0, ())

@@ -22,13 +22,13 @@ from c2rec.export.online_table import lists_of_table
 from c2rec.export.publish import publish
 from c2rec.export.signed import open_repository
 from c2rec.export.tombstones import add_tombstones
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import DataError, PublishError
-from c2rec.runtime.manifest import parse_manifest
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.sync import sync
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.manifest import parse_manifest
+from c2rec.runtime.sync.sync import sync
 from c2rec.train.batches import PurchaseIndex
 from c2rec.train.loop import ModelRanker
 from c2rec.train.metrics import Wanted

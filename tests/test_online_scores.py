@@ -15,27 +15,27 @@ from c2rec.export.keys import Keys
 from c2rec.export.online_lists import OnlineLists
 from c2rec.export.publish import publish
 from c2rec.export.signed import open_repository
-from c2rec.runtime.documents import BlobRef
 from c2rec.runtime.errors import ReleaseError, SyncError
-from c2rec.runtime.flip import SPARE_BYTES
-from c2rec.runtime.identity import Identity, pseudonym
-from c2rec.runtime.manifest import ChannelCalibration, Manifest, parse_manifest
-from c2rec.runtime.online import BLEND_WEIGHT, FUSION_WEIGHT, blend, fuse_ranks, log_odds
-from c2rec.runtime.online_documents import (
+from c2rec.runtime.home.identity import Identity, pseudonym
+from c2rec.runtime.home.state import changing_state, mark_bad, read_tables
+from c2rec.runtime.reasons import ONLINE
+from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.release.flip import SPARE_BYTES
+from c2rec.runtime.release.manifest import ChannelCalibration, Manifest, parse_manifest
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.serving.online import BLEND_WEIGHT, FUSION_WEIGHT, blend, fuse_ranks, log_odds
+from c2rec.runtime.sync.documents import BlobRef
+from c2rec.runtime.sync.online_documents import (
     OnlineScores,
     ScoresRef,
     parse_online_scores,
     parse_scores_index,
     scores_index_json,
 )
-from c2rec.runtime.online_file import ScoresFile
-from c2rec.runtime.online_shards import ScoresShard, decode_scores, encode_scores
-from c2rec.runtime.online_store import build_scores
-from c2rec.runtime.options import Options
-from c2rec.runtime.reasons import ONLINE
-from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import changing_state, mark_bad, read_tables
-from c2rec.runtime.sync import sync
+from c2rec.runtime.sync.online_file import ScoresFile
+from c2rec.runtime.sync.online_shards import ScoresShard, decode_scores, encode_scores
+from c2rec.runtime.sync.online_store import build_scores
+from c2rec.runtime.sync.sync import sync
 from tests.enrolled import AS_OF, Kiosk, enrol, lists_for, publish_lists
 from tests.release import Release, make_release, reseal
 from tests.repositories import Head, make_head

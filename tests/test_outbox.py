@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from c2rec.runtime.answer import Answer, Attention, RecommendedItem
-from c2rec.runtime.batches import MAX_EVENTS, parse_batch
+from c2rec.runtime.erasure.tombstones import bury, salted
 from c2rec.runtime.errors import EventError, HomeError
-from c2rec.runtime.events import Event, EventItem, shown_event
-from c2rec.runtime.identity import Identity
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import has_wal_bug
+from c2rec.runtime.events.batches import MAX_EVENTS, parse_batch
+from c2rec.runtime.events.events import Event, EventItem, shown_event
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.outbox_file import has_wal_bug
+from c2rec.runtime.events.waiting import count_waiting
+from c2rec.runtime.home.identity import Identity
+from c2rec.runtime.home.state import changing_state
 from c2rec.runtime.reasons import CATALOGUE
-from c2rec.runtime.state import changing_state
-from c2rec.runtime.tombstones import bury, salted
-from c2rec.runtime.waiting import count_waiting
 from tests.kiosks import WHO, make_identity, purchase
 
 
@@ -118,7 +118,7 @@ def test_a_forked_child_records_by_its_own_connection(outbox: Outbox) -> None:
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime.outbox import Outbox\n"
+        "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity, purchase\n"
         "outbox = Outbox(Path(sys.argv[1]), make_identity())\n"
         "child = os.fork()\n"
@@ -136,7 +136,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(outbox: Outbox) -> No
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime.outbox import Outbox\n"
+        "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity, purchase\n"
         "outbox = Outbox(Path(sys.argv[1]), make_identity())\n"
         "while True: print(outbox.record(purchase()), flush=True)\n"

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from c2rec.runtime.batches import parse_batch
-from c2rec.runtime.events import EventItem
-from c2rec.runtime.experiment import assign
-from c2rec.runtime.identity import identity_path, pseudonym
-from c2rec.runtime.install import install
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.batches import parse_batch
+from c2rec.runtime.events.events import EventItem
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import identity_path, pseudonym
 from c2rec.runtime.records import LANGUAGES
+from c2rec.runtime.release.experiment import assign
+from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.api import PAGE, Api, Settings
 from c2rec.store_kiosk.desk import Desk
 from c2rec.store_kiosk.guard import PUBLIC

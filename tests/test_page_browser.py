@@ -256,7 +256,7 @@ def test_when_everything_is_of_no_interest_the_page_says_so(
 
 
 def test_html_in_a_name_stays_text(visit: Visit, tmp_path: Path) -> None:
-    from c2rec.runtime.install import install
+    from c2rec.runtime.release.install import install
 
     release = make_release(tmp_path / "bundle")
     rename(release, [f"{HOSTILE} {row}" for row in range(40)])
@@ -532,7 +532,7 @@ def test_a_session_ends_while_the_server_is_gone(visit: Visit, folder: Path) -> 
 def test_without_a_release_the_page_waits_for_one(
     visit: Visit, browser: Browser, tmp_path: Path
 ) -> None:
-    from c2rec.runtime.install import install
+    from c2rec.runtime.release.install import install
 
     with serve_page(tmp_path / "home") as served:
         page = browser.new_page()

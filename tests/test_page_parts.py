@@ -10,10 +10,10 @@ from threading import Event
 import pytest
 
 from c2rec.runtime.errors import DataError, NotInstalledError, ServeError
-from c2rec.runtime.install import install
-from c2rec.runtime.options import Options
-from c2rec.runtime.shelf import Offer, read_shelf
-from c2rec.runtime.state import copy_path, state_path
+from c2rec.runtime.home.state import copy_path, state_path
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.rules.shelf import Offer, read_shelf
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError

@@ -15,13 +15,13 @@ from c2rec.export.publish import promote_release
 from c2rec.export.rings import find_ring, halt_ring, parse_waves
 from c2rec.export.signed import open_repository
 from c2rec.export.tombstones import add_tombstones
-from c2rec.runtime.bundle import read_bundle
-from c2rec.runtime.documents import ShardRef, parse_index
 from c2rec.runtime.errors import PublishError, ReleaseError
-from c2rec.runtime.identity import pseudonym
-from c2rec.runtime.item_file import tensors_in
-from c2rec.runtime.shards import apply_delta
-from c2rec.runtime.visitors import encode_visitors, find_visitor, seal_row
+from c2rec.runtime.home.identity import pseudonym
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.item_file import tensors_in
+from c2rec.runtime.sync.documents import ShardRef, parse_index
+from c2rec.runtime.sync.shards import apply_delta
+from c2rec.runtime.sync.visitors import encode_visitors, find_visitor, seal_row
 from tests.release import change_tensor, make_release
 from tests.repositories import Head, make_head
 from tests.repository_reader import read_blob, read_deltas, read_repository
@@ -64,7 +64,7 @@ def test_every_store_gets_its_customers_and_no_others(tmp_path: Path) -> None:
 
 
 def test_a_store_cannot_open_what_is_for_another(tmp_path: Path) -> None:
-    from c2rec.runtime.sealed import unseal
+    from c2rec.runtime.sync.sealed import unseal
 
     head = make_head(tmp_path, publish=False)
     head.publish(stores=spread_stores())

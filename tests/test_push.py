@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.batches import parse_batch
 from c2rec.runtime.errors import HomeError, NetworkError
-from c2rec.runtime.inbox import FolderInbox, open_inbox
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import due, send
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.batches import parse_batch
+from c2rec.runtime.events.inbox import FolderInbox, open_inbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import due, send
+from c2rec.runtime.events.waiting import count_waiting
+from c2rec.runtime.home.settings import Settings
 from tests.kiosks import Server, make_identity, purchase, serving
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from c2rec.runtime.errors import NetworkError
-from c2rec.runtime.inbox import WebInbox
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.source import WebSource
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.inbox import WebInbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
+from c2rec.runtime.events.waiting import count_waiting
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.sync.source import WebSource
 from tests.kiosks import make_identity, purchase
 
 SETTINGS = Settings(repository="/nowhere", connect_timeout=5.0, read_timeout=5.0)

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.categories import Categories
-from c2rec.runtime.disk import generation_path
 from c2rec.runtime.errors import RequestError, UnknownColumnError
-from c2rec.runtime.goods import Columns
-from c2rec.runtime.install import install
-from c2rec.runtime.options import Options
+from c2rec.runtime.home.disk import generation_path
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules.goods import Columns
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.serving.categories import Categories
 from c2rec.store_kiosk.cli import main
 from tests.release import Release, make_release, reseal
 from tests.rule_cases import ITEMS, TODAY, make_shop, random_case, to_toml, write_shelf

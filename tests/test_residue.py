@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2rec.runtime.residue import PIECE, Traces, pieces, search, written
-from c2rec.runtime.rewrite import copy_without, customers_to_go
+from c2rec.runtime.erasure.residue import PIECE, Traces, pieces, search, written
+from c2rec.runtime.erasure.rewrite import copy_without, customers_to_go
 
 CUSTOMER = "c000003"
 VECTOR = np.random.default_rng(1).normal(size=64).astype(np.float32).tobytes()

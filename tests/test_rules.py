@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import DataError, ReleaseError, RequestError, TooNewError
-from c2rec.runtime.install import install
-from c2rec.runtime.options import Options
-from c2rec.runtime.policy import Touch
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.rules import Price, Rules, Selector
-from c2rec.runtime.rules_file import check_rules, parse_rules, read_rules_text
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules.options import Options
+from c2rec.runtime.rules.policy import Touch
+from c2rec.runtime.rules.rules import Price, Rules, Selector
+from c2rec.runtime.rules.rules_file import check_rules, parse_rules, read_rules_text
 from c2rec.store_kiosk.desk import Asked, Desk
 from tests.release import Release, make_release, reseal
 from tests.rule_cases import make_shop, rows_of, to_toml

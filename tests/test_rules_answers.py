@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c2rec.runtime import assortment, engine
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.install import install
+from c2rec.runtime.engine import engine
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.store_side import StoreSide
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules import assortment
+from c2rec.runtime.rules.store_side import StoreSide
 from tests.release import Release
 from tests.rule_cases import (
     ITEMS,

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from c2rec.export.cli import cli
 from c2rec.export.publish import publish
 from c2rec.export.rules import rules_of
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import DataError
-from c2rec.runtime.install import install
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.rules_file import check_rules
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.install import install
+from c2rec.runtime.rules.rules_file import check_rules
 from c2rec.train.config import ModelConfig, RunConfig, SplitConfig, TrainingConfig, write_config
 from c2rec.train.loop import fit
 from c2rec.train.run import Run, load_run, prepare

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from c2rec.runtime.bundle import read_bundle
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.install import install
-from c2rec.runtime.manifest import parse_manifest
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.install import install
+from c2rec.runtime.release.manifest import parse_manifest
 from tests.homes import assert_old_serves, make_homes
 from tests.release import Release, change_tensor, make_release, reseal
 from tests.spoiled import BAD, flip_a_byte, set_value

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2rec.runtime.bundle import read_bundle
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path, only_one
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.install import install
+from c2rec.runtime.home.disk import generation_path, only_one
 from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.release.bundle import read_bundle
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
 from tests.homes import NEW, OLD, assert_old_serves, files_of, files_with, make_homes
 from tests.release import make_release
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.install import install
+from c2rec.runtime.home.state import find_state, read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import find_state, read_state
+from c2rec.runtime.release.install import install
 from tests.homes import NEW, OLD, assert_old_serves, files_of, files_with, make_homes
 from tests.release import make_release
 
@@ -35,7 +35,7 @@ INSTALL = """
 import sys
 from pathlib import Path
 {prelude}
-from c2rec.runtime.install import install
+from c2rec.runtime.release.install import install
 install(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

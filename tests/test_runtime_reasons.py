@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2rec.runtime.because import Basis, Because
-from c2rec.runtime.install import install
 from c2rec.runtime.reasons import BASKET, CATALOGUE, POPULAR, Reason
 from c2rec.runtime.reasons import ONLINE as ON_LIST
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
+from c2rec.runtime.release.install import install
+from c2rec.runtime.serving.because import Basis, Because
 from tests.release import Array, make_release
 
 STORE, ONLINE = Reason("bought", ("offline",)), Reason("bought", ("online",))

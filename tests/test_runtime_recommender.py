@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from c2rec.runtime import engine
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
+from c2rec.runtime.engine import engine
+from c2rec.runtime.engine.scorer import Encoder, Scorer
 from c2rec.runtime.errors import NotInstalledError, RequestError
-from c2rec.runtime.install import install
+from c2rec.runtime.home.disk import generation_path
 from c2rec.runtime.ranking import top_k
 from c2rec.runtime.reasons import CATALOGUE, POPULAR
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, Channel
-from c2rec.runtime.scorer import Encoder, Scorer
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
 from tests.release import Release, change_tensor, make_release
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2rec.runtime.errors import IdentityError
-from c2rec.runtime.settings import (
+from c2rec.runtime.home.settings import (
     Settings,
     changed,
     find_settings,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.sealed import seal, unseal
-from c2rec.runtime.shards import (
+from c2rec.runtime.release.tensors import LAST_DAY, Array
+from c2rec.runtime.sync.sealed import seal, unseal
+from c2rec.runtime.sync.shards import (
     Shard,
     apply_delta,
     bucket_of,
@@ -22,7 +23,6 @@ from c2rec.runtime.shards import (
     encode_shard,
     make_delta,
 )
-from c2rec.runtime.tensors import LAST_DAY, Array
 
 ITEMS, SIZE, SPACE = 50, 4, "ab" * 32
 DAY = 20_454

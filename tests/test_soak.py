@@ -16,16 +16,16 @@ import polars as pl
 import pytest
 
 from c2rec.export.kit import write_kit
-from c2rec.runtime.carve import PAGE
-from c2rec.runtime.enrol import enrol
 from c2rec.runtime.errors import HomeError, SyncError
-from c2rec.runtime.events import KINDS
-from c2rec.runtime.identity import pseudonym
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
+from c2rec.runtime.events.carve import PAGE
+from c2rec.runtime.events.events import KINDS
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.identity import pseudonym
+from c2rec.runtime.home.settings import Settings
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.sync import sync
+from c2rec.runtime.sync.sync import sync
 from tests.faults.server import PORTAL, Reply, serve
 from tests.faults.server import Fault as ReleaseFault
 from tests.faults.server import Server as ReleaseServer

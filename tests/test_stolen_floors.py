@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from c2rec.export.cli import cli
 from c2rec.export.signed import open_repository
-from c2rec.runtime.documents import LARGEST_SEQ
 from c2rec.runtime.errors import SyncError, TrustError
-from c2rec.runtime.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.home.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.sync.documents import LARGEST_SEQ
 from tests.enrolled import lists_for, publish_lists
 from tests.faults.place import CUSTOMER, OLD, Place, make_place
 from tests.repositories import rotate_key

@@ -27,7 +27,7 @@ from c2rec.export.keys import Keys, make_keys
 from c2rec.export.kit import write_kit
 from c2rec.export.publish import publish
 from c2rec.export.storage import FolderStorage
-from c2rec.runtime.identity import pseudonym
+from c2rec.runtime.home.identity import pseudonym
 from tests.release import Release, make_release
 from tests.store_day import LIFETIME_S, Engine, Page, Store, repeating
 from tests.web_servers import Nginx, nginx

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from c2rec.export.signed import open_repository
-from c2rec.runtime.settings import settings_path
-from c2rec.runtime.sync import turn
+from c2rec.runtime.home.settings import settings_path
+from c2rec.runtime.sync.sync import turn
 from c2rec.store_kiosk.cli import main
 from tests.faults.place import CUSTOMER, OLD, Place, copy_place, make_kit, make_place
 

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime import trial
-from c2rec.runtime.documents import BlobRef
-from c2rec.runtime.enrol import enrol
-from c2rec.runtime.erase import erase, take_tombstones
+from c2rec.runtime.erasure.erase import erase, take_tombstones
+from c2rec.runtime.erasure.tombstones import read_tombstones
 from c2rec.runtime.errors import NotInstalledError, SyncError, TooNewError
-from c2rec.runtime.identity import find_identity, pseudonym
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.settings import Settings, settings_path
-from c2rec.runtime.state import (
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.identity import find_identity, pseudonym
+from c2rec.runtime.home.settings import Settings, settings_path
+from c2rec.runtime.home.state import (
     State,
     changing_state,
     find_state,
@@ -28,8 +26,10 @@ from c2rec.runtime.state import (
     read_tables,
     state_path,
 )
-from c2rec.runtime.sync import sync
-from c2rec.runtime.tombstones import read_tombstones
+from c2rec.runtime.recommender import Recommender
+from c2rec.runtime.release import trial
+from c2rec.runtime.sync.documents import BlobRef
+from c2rec.runtime.sync.sync import sync
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.doctor import diagnose
 from tests.faults.place import CUSTOMER, Place, copy_place, make_kit, make_place
@@ -163,7 +163,7 @@ def test_a_release_that_is_too_new_is_taken_after_the_upgrade(
 ) -> None:
     place.head.publish(seed=1)
     index = place.head.release(2).indexes[0]
-    from c2rec.runtime import assemble
+    from c2rec.runtime.sync import assemble
 
     def too_new(*_args: object, **_options: object) -> None:
         raise TooNewError(f"index {index.sha256[:8]} is of format 2; upgrade it")

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.settings import read_settings, settings_path
-from c2rec.runtime.state import read_state
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.identity import identity_path
+from c2rec.runtime.home.settings import read_settings, settings_path
+from c2rec.runtime.home.state import read_state
 from tests.enrolled import enrol
 from tests.kiosk_page import CARD, make_home, write_shelf
 from tests.kiosks import make_identity, purchase

@@ -11,8 +11,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from c2rec.runtime.errors import TrustError
-from c2rec.runtime.state import find_floors
-from c2rec.runtime.trust import forget
+from c2rec.runtime.home.state import find_floors
+from c2rec.runtime.sync.trust import forget
 from tests.tuf_repository import TOP, Reader, TufRepository, make_reader
 
 FAR = 1_000_000

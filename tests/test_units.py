@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from c2rec.runtime.errors import RequestError
-from c2rec.runtime.settings import Settings
+from c2rec.runtime.home.settings import Settings
 from c2rec.store_kiosk.cli import main
 from c2rec.store_kiosk.commands.install import make_plan
 from c2rec.store_kiosk.units import Plan, make_units

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from c2rec.runtime.answer import Answer
-from c2rec.runtime.erase import take_tombstones
-from c2rec.runtime.identity import pseudonym
+from c2rec.runtime.erasure.erase import take_tombstones
+from c2rec.runtime.home.identity import pseudonym
 from c2rec.runtime.recommender import Recommender
 from tests.faults.place import Place, make_place
 from tests.faults.server import PORTAL, Reply
@@ -33,8 +33,8 @@ def ask(recommender: Recommender, customer: str) -> Answer:
 
 def test_a_visitor_is_served_as_at_home(place: Place, tmp_path: Path) -> None:
     home_store = place.home.with_name("other home")
-    from c2rec.runtime.enrol import enrol
-    from c2rec.runtime.settings import Settings
+    from c2rec.runtime.home.enrol import enrol
+    from c2rec.runtime.home.settings import Settings
     from tests.faults.place import make_kit
 
     kit = make_kit(place.head, tmp_path / "kit", store="S2")

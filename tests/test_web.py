@@ -12,8 +12,8 @@ import pytest
 import urllib3
 
 from c2rec.runtime.errors import IdentityError
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.web import ended_after, web_pool
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.sync.web import ended_after, web_pool
 from tests.web_servers import Authority
 
 

@@ -24,10 +24,10 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from c2rec.runtime.disk import only_one
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.source import open_source
-from c2rec.runtime.trust import ROOT, Repository, open_repository
+from c2rec.runtime.home.disk import only_one
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.sync.source import open_source
+from c2rec.runtime.sync.trust import ROOT, Repository, open_repository
 
 TOP = ("root", "targets", "snapshot", "timestamp")
 

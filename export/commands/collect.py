@@ -132,7 +132,7 @@ def _document(found: "Collection") -> dict[str, Any]:
 
 
 def _lines(found: "Collection", out: Path) -> list[str]:
-    from c2rec.runtime.events import KINDS
+    from c2rec.runtime.events.events import KINDS
 
     known = f"{found.repeated} known already, {found.refused} files refused"
     lines = [f"{found.files} batches read, {found.events} new events, {known}"]

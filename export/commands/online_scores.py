@@ -122,7 +122,7 @@ def _of_table(
 ) -> "MadeLists":
     from c2rec.export.online_scores import About, MadeLists
     from c2rec.export.online_table import lists_of_table
-    from c2rec.runtime.bundle import read_bundle
+    from c2rec.runtime.release.bundle import read_bundle
 
     known = None if stores is None else read_bundle(stores)
     table = lists_of_table(file, top=top, bought=bought, stores=known)

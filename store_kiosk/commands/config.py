@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from c2rec.runtime.errors import IdentityError
-from c2rec.runtime.settings import (
+from c2rec.runtime.home.settings import (
     Settings,
     find_settings,
     read_document,

@@ -48,8 +48,8 @@ def enrol(
     commands stay. What is installed serves on; `sync` takes what is new. Destroy KIT afterwards: it
     holds keys.
     """
-    from c2rec.runtime.enrol import enrol as enrol_kiosk
-    from c2rec.runtime.settings import Settings
+    from c2rec.runtime.home.enrol import enrol as enrol_kiosk
+    from c2rec.runtime.home.settings import Settings
 
     try:
         settings = Settings(

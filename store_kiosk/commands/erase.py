@@ -24,7 +24,7 @@ def erase(home: Path, customer: str, *, receipt: Path, as_json: bool) -> None:
     The receipt is written last, after every byte of the home was searched. Ended at any moment,
     the same command completes it. Head office erases them everywhere: c2rec-export tombstone.
     """
-    from c2rec.runtime.erase import erase as erase_customer
+    from c2rec.runtime.erasure.erase import erase as erase_customer
 
     progress = progress_line()
     try:

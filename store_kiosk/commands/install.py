@@ -13,7 +13,7 @@ from c2rec.store_kiosk.commands.serve import LOOPBACK, serve
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
-    from c2rec.runtime.settings import Settings
+    from c2rec.runtime.home.settings import Settings
     from c2rec.store_kiosk.units import Plan
 
 TOKEN = "page-token"  # noqa: S105 - the name of a file
@@ -68,7 +68,7 @@ def install(
     """
     home: Path = ctx.obj
     if systemd:
-        from c2rec.runtime.settings import find_settings, settings_path
+        from c2rec.runtime.home.settings import find_settings, settings_path
         from c2rec.store_kiosk.config import read_table, read_tables
 
         path = settings_path(home)
@@ -90,7 +90,7 @@ def install(
 
 
 def _install_bundle(bundle: Path, home: Path) -> None:
-    from c2rec.runtime.install import install as install_bundle
+    from c2rec.runtime.release.install import install as install_bundle
 
     progress = progress_line()
     try:
@@ -130,7 +130,7 @@ def make_plan(
     """
     from importlib.util import find_spec
 
-    from c2rec.runtime.settings import is_url
+    from c2rec.runtime.home.settings import is_url
     from c2rec.store_kiosk.units import Plan
 
     for package in ("starlette", "uvicorn"):
@@ -180,7 +180,7 @@ def _command() -> tuple[str, ...]:
 
 
 def _write(plan: "Plan", folder: Path, *, to_print: bool) -> None:
-    from c2rec.runtime.disk import home_errors, write_whole
+    from c2rec.runtime.home.disk import home_errors, write_whole
     from c2rec.store_kiosk.units import make_units, next_steps
 
     units = make_units(plan)

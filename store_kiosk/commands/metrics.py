@@ -31,7 +31,7 @@ def metrics(home: Path, *, textfile: Path | None, doctor: bool) -> None:
             f"{textfile} is read by nobody; allowed: a name that ends in .prom",
             param_hint="--textfile",
         )
-    from c2rec.runtime.disk import home_errors, write_whole
+    from c2rec.runtime.home.disk import home_errors, write_whole
     from c2rec.store_kiosk.metrics import HomeCollector, text_of
 
     text = text_of(HomeCollector(home, doctor=doctor))

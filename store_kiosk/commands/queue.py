@@ -13,9 +13,9 @@ from c2rec.store_kiosk.logs import Logger
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
-    from c2rec.runtime.outbox import Outbox
-    from c2rec.runtime.push import Sent
-    from c2rec.runtime.waiting import Waiting
+    from c2rec.runtime.events.outbox import Outbox
+    from c2rec.runtime.events.push import Sent
+    from c2rec.runtime.events.waiting import Waiting
 
 
 @click.command()
@@ -38,8 +38,8 @@ def queue(
 
     Exits 1 where --send didn't get all of it there.
     """
-    from c2rec.runtime.outbox import Outbox
-    from c2rec.runtime.waiting import count_waiting
+    from c2rec.runtime.events.outbox import Outbox
+    from c2rec.runtime.events.waiting import count_waiting
 
     outbox = Outbox(home, enrolled(home))
     try:
@@ -62,9 +62,9 @@ def queue(
 
 
 def _send(outbox: "Outbox", deadline: float) -> "Sent":
-    from c2rec.runtime.inbox import open_inbox
-    from c2rec.runtime.push import send
-    from c2rec.runtime.settings import read_settings
+    from c2rec.runtime.events.inbox import open_inbox
+    from c2rec.runtime.events.push import send
+    from c2rec.runtime.home.settings import read_settings
 
     inbox = open_inbox(read_settings(outbox.home))
     progress = progress_line()

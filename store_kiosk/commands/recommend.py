@@ -11,7 +11,7 @@ from c2rec.store_kiosk.render import answer_document, answer_text, plain
 
 if TYPE_CHECKING:
     from c2rec.runtime.records import Channel, Language
-    from c2rec.runtime.rules import Price
+    from c2rec.runtime.rules.rules import Price
 
 _LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LIST_LENGTH = 100_000_000
@@ -126,10 +126,10 @@ def recommend(
     Rules of head office and of the store (rules.toml in the home), and the store's stock (shelf.csv
     in the home), hold.
     """
-    from c2rec.runtime.options import Options
     from c2rec.runtime.recommender import Recommender
-    from c2rec.runtime.shelf import read_shelf
-    from c2rec.runtime.store_side import StoreSide
+    from c2rec.runtime.rules.options import Options
+    from c2rec.runtime.rules.shelf import read_shelf
+    from c2rec.runtime.rules.store_side import StoreSide
 
     items = split_basket(basket)
     options = Options(
@@ -227,7 +227,7 @@ def _counts(values: tuple[str, ...]) -> dict[str, int]:
 
 def _price(value: str | None) -> "Price | None":
     """The range of --price."""
-    from c2rec.runtime.rules import Price
+    from c2rec.runtime.rules.rules import Price
 
     if value is None:
         return None

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from c2rec.runtime.errors import EventError, IdentityError
-from c2rec.runtime.events import KINDS
+from c2rec.runtime.events.events import KINDS
 from c2rec.runtime.records import CHANNELS, TIERS
 from c2rec.store_kiosk.commands.options import JSON, WrongUsageError, echo_json
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
-    from c2rec.runtime.events import Kind
-    from c2rec.runtime.identity import Identity
+    from c2rec.runtime.events.events import Kind
+    from c2rec.runtime.home.identity import Identity
     from c2rec.runtime.records import Channel, Tier
 
 T = TypeVar("T")
@@ -73,9 +73,9 @@ def record(
     It is on disk when the id is printed, and goes to head office with the next sync, or with
     queue --send.
     """
-    from c2rec.runtime.events import Event, EventItem
-    from c2rec.runtime.identity import check_customer_id, pseudonym
-    from c2rec.runtime.outbox import Outbox
+    from c2rec.runtime.events.events import Event, EventItem
+    from c2rec.runtime.events.outbox import Outbox
+    from c2rec.runtime.home.identity import check_customer_id, pseudonym
 
     if customer is not None:
         check_customer_id(customer)
@@ -123,7 +123,7 @@ def enrolled(home: Path) -> "Identity":
     Raises:
         IdentityError: it was never enrolled.
     """
-    from c2rec.runtime.identity import find_identity
+    from c2rec.runtime.home.identity import find_identity
 
     identity = find_identity(home)
     if identity is None:

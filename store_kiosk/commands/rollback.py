@@ -16,7 +16,7 @@ def rollback(home: Path, as_json: bool) -> None:
 
     The next sync takes a newer release, once head office publishes one.
     """
-    from c2rec.runtime.rollback import roll_back
+    from c2rec.runtime.release.rollback import roll_back
 
     before, after = roll_back(home)
     if as_json:

@@ -167,7 +167,7 @@ def serve(
         ) from error
     from importlib.metadata import version
 
-    from c2rec.runtime.shelf import read_shelf
+    from c2rec.runtime.rules.shelf import read_shelf
     from c2rec.store_kiosk.api import Settings
     from c2rec.store_kiosk.certificate import server_context
     from c2rec.store_kiosk.desk import Desk

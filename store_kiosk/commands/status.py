@@ -14,11 +14,11 @@ from c2rec.store_kiosk.render import status_document, status_text
 @click.pass_obj
 def status(home: Path, as_json: bool) -> None:
     """Tell which release is active, how old its data is, and what it takes on disk."""
-    from c2rec.runtime.cache import Cache
-    from c2rec.runtime.disk import generation_path, home_errors
-    from c2rec.runtime.identity import find_identity
-    from c2rec.runtime.settings import find_settings
-    from c2rec.runtime.state import read_state, read_tables
+    from c2rec.runtime.home.disk import generation_path, home_errors
+    from c2rec.runtime.home.identity import find_identity
+    from c2rec.runtime.home.settings import find_settings
+    from c2rec.runtime.home.state import read_state, read_tables
+    from c2rec.runtime.release.cache import Cache
 
     state = read_state(home)
     cache = Cache(generation_path(home, state.active.name))

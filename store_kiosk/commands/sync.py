@@ -27,8 +27,8 @@ def sync(home: Path, *, jitter: float, log: Logger, as_json: bool) -> None:
     Exits with 0 also when there is nothing new, or it is not this kiosk's turn yet. Whatever goes
     wrong, the release that was active serves on, and the next sync completes what was begun.
     """
-    from c2rec.runtime.sync import sync as sync_home
-    from c2rec.runtime.sync import turn
+    from c2rec.runtime.sync.sync import sync as sync_home
+    from c2rec.runtime.sync.sync import turn
 
     if jitter:
         time.sleep(jitter * turn(home))

@@ -8,9 +8,9 @@ from typing import Any
 
 from c2rec.export.rings import point_ring
 from c2rec.export.signed import open_repository
-from c2rec.runtime.documents import BlobRef, ShardRef, index_json, parse_index
-from c2rec.runtime.identity import EVERY_STORE
-from c2rec.runtime.sealed import seal, unseal
+from c2rec.runtime.home.identity import EVERY_STORE
+from c2rec.runtime.sync.documents import BlobRef, ShardRef, index_json, parse_index
+from c2rec.runtime.sync.sealed import seal, unseal
 from tests.repositories import Head, newest
 
 

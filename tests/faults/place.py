@@ -14,11 +14,11 @@ import pytest
 
 from c2rec.export.keys import Keys
 from c2rec.export.kit import write_kit
-from c2rec.runtime.enrol import enrol
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.settings import Settings, changed, read_settings, settings_path
+from c2rec.runtime.home.state import State, read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.settings import Settings, changed, read_settings, settings_path
-from c2rec.runtime.state import State, read_state
-from c2rec.runtime.sync import Synced, sync
+from c2rec.runtime.sync.sync import Synced, sync
 from tests.faults.server import Server, serve
 from tests.repositories import Head, make_head
 

@@ -11,7 +11,7 @@ from tests.faults.server import Reply
 
 def shard_of(place: Place, seq: int = 2) -> str:
     """Path of the one shard of a release."""
-    from c2rec.runtime.documents import parse_index
+    from c2rec.runtime.sync.documents import parse_index
 
     release = place.head.release(seq)
     index = (place.head.repo / "blob" / release.index_of("all").sha256).read_bytes()

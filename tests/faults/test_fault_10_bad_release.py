@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from c2rec.runtime.errors import C2RecError, ReleaseError, SyncError
-from c2rec.runtime.shards import Shard, decode_shard, encode_shard
+from c2rec.runtime.sync.shards import Shard, decode_shard, encode_shard
 from tests.faults.forged import put_blob, sign_release, sign_shard, the_shard
 from tests.faults.place import OLD, Place
 from tests.release import change_tensor

@@ -7,9 +7,9 @@ import pytest
 import time_machine
 
 from c2rec.export.signed import open_repository
-from c2rec.runtime.documents import Ring
 from c2rec.runtime.errors import TrustError
-from c2rec.runtime.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.home.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.sync.documents import Ring
 from tests.faults.place import OLD, Place
 
 

@@ -9,7 +9,7 @@ from c2rec.export.garbage import collect_garbage
 from c2rec.export.publish import publish
 from c2rec.export.signed import open_repository
 from c2rec.export.storage import Entry, FolderStorage
-from c2rec.runtime.documents import parse_index, parse_release, parse_ring
+from c2rec.runtime.sync.documents import parse_index, parse_release, parse_ring
 from tests.release import make_release
 from tests.repositories import Head, make_head
 from tests.repository_reader import Seen, read_blob, read_repository, target, tuf_client

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import read_state
 from tests.faults.place import CUSTOMER, OLD, Place
 
 _SYNC = """
 import os, sys
 from pathlib import Path
 {prelude}
-from c2rec.runtime.sync import sync
+from c2rec.runtime.sync.sync import sync
 def report(stage):
     print(stage, flush=True)
     if stage == {step!r}:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.waiting import count_waiting
 from tests.kiosks import WHO, make_identity
 from tests.power_cut import Operation, build, cut, record
 
@@ -16,8 +16,8 @@ CUTS = 150
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from c2rec.runtime import outbox_file
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events import outbox_file
+from c2rec.runtime.events.outbox import Outbox
 from tests.kiosks import WHO, make_identity, purchase
 {prelude}
 home = Path(sys.argv[1])

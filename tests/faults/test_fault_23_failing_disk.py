@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from c2rec.runtime.errors import HomeError
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import read_state
 from tests.faults.place import CUSTOMER, OLD, Place
 
 CC = shutil.which("cc")
@@ -23,7 +23,7 @@ _SYNC = """
 import sys
 from pathlib import Path
 from c2rec.runtime.errors import C2RecError
-from c2rec.runtime.sync import sync
+from c2rec.runtime.sync.sync import sync
 try:
     sync(Path(sys.argv[1]))
 except C2RecError as error:

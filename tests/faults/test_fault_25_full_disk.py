@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.waiting import count_waiting
 from tests.kiosks import make_identity, purchase
 
 SCRIPT = """
 import resource, signal, sys
 from pathlib import Path
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.outbox import Outbox
 from tests.kiosks import make_identity, purchase
 outbox = Outbox(Path(sys.argv[1]), make_identity())
 for n in range(5):
@@ -63,7 +63,7 @@ def test_a_disk_full_from_the_start_is_one_clear_error(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime.outbox import Outbox\n"
+        "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"

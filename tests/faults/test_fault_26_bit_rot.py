@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.disk import generation_path
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.state import find_floors, read_tables
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.state import find_floors, read_tables
-from c2rec.runtime.whole import whole_cache
+from c2rec.runtime.release.whole import whole_cache
 from c2rec.store_kiosk.doctor import diagnose
 from tests.faults.place import CUSTOMER, OLD, Place
 

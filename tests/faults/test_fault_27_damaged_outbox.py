@@ -12,12 +12,12 @@ from typing import TypeAlias
 
 import pytest
 
-from c2rec.runtime.batches import parse_batch
-from c2rec.runtime.carve import PAGE, carve
-from c2rec.runtime.inbox import FolderInbox
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.batches import parse_batch
+from c2rec.runtime.events.carve import PAGE, carve
+from c2rec.runtime.events.inbox import FolderInbox
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
+from c2rec.runtime.events.waiting import count_waiting
 from tests.kiosks import WHO, make_identity, purchase
 from tests.offices import make_office
 
@@ -156,7 +156,7 @@ def test_a_file_cut_short(tmp_path: Path, filled: Fill, size: int) -> None:
 _KILLED = """
 import os, sys
 from pathlib import Path
-from c2rec.runtime.outbox import Outbox
+from c2rec.runtime.events.outbox import Outbox
 from tests.kiosks import make_identity, purchase
 outbox = Outbox(Path(sys.argv[1]), make_identity())
 print(*[outbox.record(purchase(f"i{n}")) for n in range(9)], flush=True)
@@ -209,7 +209,7 @@ def test_another_process_with_the_old_file_open_loses_nothing(tmp_path: Path, fi
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime.outbox import Outbox\n"
+        "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity, purchase\n"
         "outbox = Outbox(Path(sys.argv[1]), make_identity())\n"
         "for line in sys.stdin: print(outbox.record(purchase()), flush=True)\n"
@@ -254,7 +254,7 @@ def test_cut_off_while_it_is_set_aside(tmp_path: Path, filled: Fill, step: int) 
         "import os, sys\n"
         "from pathlib import Path\n"
         "from c2rec.runtime import outbox_file as f\n"
-        "from c2rec.runtime.outbox import Outbox\n"
+        "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity\n"
         "left = int(sys.argv[2])\n"
         "def cut(wrapped):\n"
@@ -286,7 +286,7 @@ def test_damaged_files_do_not_pile_up(tmp_path: Path, filled: Fill) -> None:
 
 
 def test_carving_reads_long_rows_over_several_pages(tmp_path: Path) -> None:
-    from c2rec.runtime.events import Event, EventItem
+    from c2rec.runtime.events.events import Event, EventItem
 
     outbox = Outbox(tmp_path, make_identity())
     lengths = [1, 40, 100, 180]

@@ -10,7 +10,7 @@ _SYNC = """
 import sys
 from pathlib import Path
 from c2rec.runtime.errors import HomeError
-from c2rec.runtime.sync import sync
+from c2rec.runtime.sync.sync import sync
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -7,7 +7,7 @@ import pytest
 
 from c2rec.runtime.errors import SyncError
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.trial import FAILED_STARTS, GOOD_ANSWERS
+from c2rec.runtime.release.trial import FAILED_STARTS, GOOD_ANSWERS
 from tests.faults.place import CUSTOMER, OLD, Place
 
 _START = """

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from c2rec.export.doubts import Doubt
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.push import send
-from c2rec.runtime.waiting import count_waiting
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.push import send
+from c2rec.runtime.events.waiting import count_waiting
+from c2rec.runtime.home.identity import identity_path
 from tests.kiosks import Fault, Server, purchase, serving
 from tests.offices import Office, make_office
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import time_machine
 
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.documents import index_json, parse_index
-from c2rec.runtime.erase import take_tombstones
+from c2rec.runtime.erasure.erase import take_tombstones
 from c2rec.runtime.errors import TrustError
-from c2rec.runtime.identity import EVERY_STORE
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.identity import EVERY_STORE
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.sync.documents import index_json, parse_index
 from c2rec.store_kiosk.doctor import diagnose
 from tests.faults.forged import put_blob, sign_release
 from tests.faults.place import OLD, Place
@@ -28,8 +28,8 @@ def customers_of(place: Place) -> dict[str, bytes]:
 
 def as_a_new_kiosk_has_it(place: Place) -> dict[str, bytes]:
     """The same of a kiosk that never had anything else."""
-    from c2rec.runtime.enrol import enrol
-    from c2rec.runtime.settings import Settings
+    from c2rec.runtime.home.enrol import enrol
+    from c2rec.runtime.home.settings import Settings
     from tests.faults.place import make_kit
 
     home = place.home.with_name("another")
@@ -117,8 +117,8 @@ def test_a_delta_that_leads_elsewhere_gives_way_to_the_whole_shard(
     """Signed so: its base is not what its index says, or what comes out is another shard."""
     from dataclasses import replace
 
-    from c2rec.runtime.sealed import seal, unseal
-    from c2rec.runtime.shards import decode_delta, encode_delta
+    from c2rec.runtime.sync.sealed import seal, unseal
+    from c2rec.runtime.sync.shards import decode_delta, encode_delta
 
     publish_changed(place)
     shard = the_only_shard(place)

@@ -15,16 +15,16 @@ import pytest
 from c2rec.export.keys import Keys
 from c2rec.export.signed import open_repository
 from c2rec.export.tombstones import add_tombstones
-from c2rec.runtime.cache import Cache
-from c2rec.runtime.disk import generation_path
-from c2rec.runtime.erase import erase, take_tombstones, unfinished
+from c2rec.runtime.erasure.erase import erase, take_tombstones, unfinished
 from c2rec.runtime.errors import IdentityError, RequestError
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.install import install
+from c2rec.runtime.home.disk import generation_path
+from c2rec.runtime.home.identity import identity_path
+from c2rec.runtime.home.settings import SETTINGS, Settings
+from c2rec.runtime.home.state import go_back, read_state
 from c2rec.runtime.recommender import Recommender
-from c2rec.runtime.settings import SETTINGS, Settings
-from c2rec.runtime.state import go_back, read_state
-from c2rec.runtime.sync import sync
+from c2rec.runtime.release.cache import Cache
+from c2rec.runtime.release.install import install
+from c2rec.runtime.sync.sync import sync
 from tests.enrolled import Kiosk, lists_for, make_kiosk, publish_lists
 from tests.homes import make_homes
 from tests.release import make_release

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from c2rec.runtime.erase import erase, take_tombstones
-from c2rec.runtime.events import Event, EventItem
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import OutboxFile
-from c2rec.runtime.state import changing_state
-from c2rec.runtime.tombstones import bury, salted
+from c2rec.runtime.erasure.erase import erase, take_tombstones
+from c2rec.runtime.erasure.tombstones import bury, salted
+from c2rec.runtime.events.events import Event, EventItem
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.outbox_file import OutboxFile
+from c2rec.runtime.home.state import changing_state
 from tests.enrolled import Kiosk, enrol
 from tests.repositories import make_head
 

@@ -7,10 +7,10 @@ import time_machine
 
 from c2rec.export.rings import halt_ring
 from c2rec.export.signed import open_repository
-from c2rec.runtime.documents import Wave, wave_place
 from c2rec.runtime.errors import SyncError, TrustError
-from c2rec.runtime.rollback import roll_back
-from c2rec.runtime.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.home.state import changing_state, find_floors, raise_floors
+from c2rec.runtime.release.rollback import roll_back
+from c2rec.runtime.sync.documents import Wave, wave_place
 from tests.faults.forged import point, sign_release
 from tests.faults.place import DEVICE, OLD, STORE, Place
 

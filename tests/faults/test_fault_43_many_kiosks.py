@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from c2rec.export.kit import write_kit
-from c2rec.runtime.documents import wave_place
-from c2rec.runtime.enrol import enrol
-from c2rec.runtime.settings import Settings
-from c2rec.runtime.state import read_state
-from c2rec.runtime.sync import sync, turn
+from c2rec.runtime.home.enrol import enrol
+from c2rec.runtime.home.settings import Settings
+from c2rec.runtime.home.state import read_state
+from c2rec.runtime.sync.documents import wave_place
+from c2rec.runtime.sync.sync import sync, turn
 from tests.repositories import make_head
 from tests.web_servers import Nginx, nginx
 

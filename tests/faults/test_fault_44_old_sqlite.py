@@ -11,9 +11,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from c2rec.runtime.identity import identity_path
-from c2rec.runtime.outbox import Outbox
-from c2rec.runtime.outbox_file import OutboxFile, has_wal_bug
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.events.outbox_file import OutboxFile, has_wal_bug
+from c2rec.runtime.home.identity import identity_path
 from c2rec.store_kiosk.cli import main
 from tests.kiosks import make_identity, purchase
 

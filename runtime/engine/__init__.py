@@ -1,0 +1,1 @@
+"""The best items of a whole catalogue, exactly, through onnxruntime."""

@@ -1,0 +1,1 @@
+"""What happens at a kiosk, until head office has it."""

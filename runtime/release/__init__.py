@@ -1,0 +1,1 @@
+"""A release: its format, its files in a home, and how one takes another's place."""

@@ -1,0 +1,1 @@
+"""What a retailer wants and does not want to be recommended."""
