@@ -90,13 +90,11 @@ def libc_verdict(found: str) -> Found:
 
 
 _TRY = """
-import sys
-from pathlib import Path
-import c2rec.runtime.engine.scorer as scorer
+from importlib.resources import files
 from c2rec.runtime.engine.ort import onnxruntime
+from c2rec.runtime.engine.scorer import open_session
 import numpy
-path = Path(scorer.__file__).with_name("scorer.onnx")
-scorer.open_session("scorer", path.read_bytes(), 1)
+open_session("scorer", files("c2rec.runtime").joinpath("scorer.onnx").read_bytes(), 1)
 print(f"onnxruntime {onnxruntime.__version__} and numpy {numpy.__version__} run here")
 """
 

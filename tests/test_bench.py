@@ -273,16 +273,16 @@ def test_wrong_usage_exits_2_and_says_what_is_allowed(
     assert told in result.stderr
 
 
-def fail(home: Path, *arguments: str) -> str:
+def fail(home: Path, *arguments: str, code: int = 1) -> str:
     result = kiosk(home, "bench", *arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     return result.stderr
 
 
 def test_what_the_memory_can_t_hold_is_refused(home: Path) -> None:
-    assert "take about" in fail(home, "--items", "10000000", "--dim", "4096")
+    assert "take about" in fail(home, "--items", "10000000", "--dim", "4096", code=2)
 
 
 def test_without_a_release_the_next_command_is_told(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_customers_without_purchases_are_not_asked_for(tmp_path: Path) -> None:
     make_release(tmp_path / "bundle", encoder="table")
     change_tensor(tmp_path / "bundle", "customers.safetensors", "has", np.zeros_like)
     install(tmp_path / "bundle", tmp_path / "home")
-    assert "bench --items 10000" in fail(tmp_path / "home")
+    assert "bench --items 10000" in fail(tmp_path / "home", code=2)
 
 
 def test_answers_by_popularity_are_not_measured(home: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c2rec.runtime.errors import EventError
@@ -85,6 +85,7 @@ def batch(pairs: list[tuple[Event, Stamp]], first: int = 1) -> bytes:
     )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a machine that does much else
 @given(st.lists(st.tuples(events(), STAMPS), min_size=1, max_size=4), st.integers(1, 1 << 40))
 def test_a_batch_is_read_as_it_was_written(pairs: list[tuple[Event, Stamp]], first: int) -> None:
     content = batch(pairs, first)

@@ -273,7 +273,7 @@ def test_an_erasure_that_was_cut_off_is_finished_by_the_next(outbox: Outbox) -> 
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime import outbox as o\n"
+        "from c2rec.runtime.events import outbox as o\n"
         "from tests.kiosks import make_identity, WHO\n"
         "o._truncate_log = lambda db, path: os._exit(9)\n"
         "o.Outbox(Path(sys.argv[1]), make_identity()).anonymise([WHO])\n"

@@ -72,12 +72,12 @@ def test_killed_at_any_moment_the_old_release_serves_on(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["install.build_cache", "flip.check_golden", "flip.sha256_of", "flip.activate"]
+    "step", ["install.build_cache", "golden.check_golden", "flip.sha256_of", "flip.activate"]
 )
 def test_ended_at_a_step_the_next_install_succeeds(place: Path, step: str) -> None:
     """``os._exit`` in the middle is what a power cut is to the process."""
     module, _, name = step.partition(".")
-    prelude = f"import os; from c2rec.runtime import {module} as m; m.{name} = "
+    prelude = f"import os; from c2rec.runtime.release import {module} as m; m.{name} = "
     prelude += "lambda *a, **k: os._exit(9)"
     process = start_install(place / "new", place / "home", prelude)
     process.communicate(timeout=60)

@@ -253,7 +253,7 @@ def test_cut_off_while_it_is_set_aside(tmp_path: Path, filled: Fill, step: int) 
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from c2rec.runtime import outbox_file as f\n"
+        "from c2rec.runtime.events import outbox_file as f\n"
         "from c2rec.runtime.events.outbox import Outbox\n"
         "from tests.kiosks import make_identity\n"
         "left = int(sys.argv[2])\n"
