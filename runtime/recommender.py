@@ -31,7 +31,7 @@ which model ranked: the main one does where an arm's own fails.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,6 +103,7 @@ class Recommender:
         self._popular_only = False  # the release is damaged: the model's answers could be anything
         self.manifest = cache.manifest()
         self.warnings: list[str] = []
+        self._warn = _into(self.warnings)
         self._who = Who(cache, identity, self.manifest.data_to, self._warn)
         self._models = Models(cache, identity, self._warn)
         self._rulebook = Rulebook(cache, store, self._warn)
@@ -193,7 +194,7 @@ class Recommender:
                 with suppress(HomeError):
                     recommender = cls(Cache(generation_path(home, generation.name)), store=store)
                     recommender._popular_only = True
-                    recommender.warnings = [f"{error}; answering by what sells"]
+                    recommender.warnings[:] = [f"{error}; answering by what sells"]
                     return recommender
         raise error
 
@@ -269,10 +270,6 @@ class Recommender:
         except HomeError as error:
             self._warn(str(error))
         self._who.open_online(self._home)
-
-    def _warn(self, warning: str) -> None:
-        if warning not in self.warnings:
-            self.warnings.append(warning)
 
     def recommend(
         self,
@@ -512,3 +509,16 @@ def _check(k: int, channel: str) -> None:
         raise RequestError(f"k is {k}; allowed: 1 to {MAX_K}")
     if channel not in get_args(Channel):
         raise RequestError(f"channel is {channel!r}; allowed: {' or '.join(CHANNELS)}")
+
+
+def _into(warnings: list[str]) -> Callable[[str], None]:
+    """Take a warning down, once.
+
+    Whoever has this doesn't hold the Recommender: in a circle, files stay open until it is found.
+    """
+
+    def warn(warning: str) -> None:
+        if warning not in warnings:
+            warnings.append(warning)
+
+    return warn

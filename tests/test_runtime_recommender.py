@@ -1,5 +1,6 @@
 """What is recommended, to whom, from where, and why."""
 
+import gc
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -397,3 +398,23 @@ def test_neighbours_that_are_no_items_are_answered_by_popularity(
     recommender.close()
     (warning,) = recommender.warnings
     assert warning.endswith("answering by popularity")
+
+
+def test_a_closed_recommender_leaves_no_file_open(home: Path) -> None:
+    """Nor waits for the garbage collector to find what holds each other."""
+
+    def files() -> list[str]:
+        found = (path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return [str(path) for path in found if path.is_relative_to(home)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        recommender = Recommender.open(home)
+        assert recommender.recommend("c000003", basket=["i000001"]).tier == "personal"
+        assert files()
+        recommender.close()
+        del recommender
+        assert files() == []
+    finally:
+        gc.enable()

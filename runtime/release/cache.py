@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,10 +116,8 @@ class Cache:
 
     def manifest(self) -> Manifest:
         """The release's manifest."""
-        from c2rec.runtime.release.manifest import parse_manifest
-
         with self._reading():
-            return parse_manifest(self._manifest_json)
+            return _parsed(self._manifest_json)
 
     def manifest_document(self) -> dict[str, Any]:
         """The release's manifest.json as it was checked at the install, parsed alone."""
@@ -164,7 +163,7 @@ class Cache:
         try:
             listed = document["files"][ITEMS]
             path = kept_path(self.path.parent, ITEMS, listed["sha256"])
-            return ItemSide(path, listed["bytes"], self.manifest)
+            return ItemSide(path, listed["bytes"], partial(_parsed, self._manifest_json))
         except (KeyError, TypeError) as error:
             raise ValueError(f"its manifest lacks {error}") from error
 
@@ -316,3 +315,9 @@ def _storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _parsed(text: str) -> Manifest:
+    from c2rec.runtime.release.manifest import parse_manifest
+
+    return parse_manifest(text)

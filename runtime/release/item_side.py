@@ -30,7 +30,8 @@ class ItemSide:
     Args:
         path: the file.
         expected: its length in bytes, which tells whether it was cut off.
-        manifest: gives that of a release of this model alone.
+        manifest: gives that of a release of this model alone; it holds nothing that holds this, or
+            files would stay open until the garbage collector finds them.
 
     Raises:
         ValueError: here and in ``array``: it is missing or damaged.
@@ -94,11 +95,11 @@ class ArmSide:
 
     def __init__(self, cache: Cache, arm: Arm) -> None:
         self._cache, self._prefix = cache, f"{arm.name}."
-        self._manifest = cache.manifest().of_arm(arm)
-        listed, name = self._manifest.files[ITEMS], self._prefix + ITEMS
+        self._manifest = manifest = cache.manifest().of_arm(arm)
+        listed, name = manifest.files[ITEMS], self._prefix + ITEMS
         with cache_errors(cache.path):
             path = kept_path(cache.path.parent, name, listed.sha256)
-            self._side = ItemSide(path, listed.bytes, self.manifest)
+            self._side = ItemSide(path, listed.bytes, lambda: manifest)
 
     def close(self) -> None:
         """Close its file."""
