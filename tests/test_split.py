@@ -125,8 +125,7 @@ def test_what_training_does_not_know_is_left_out_and_counted() -> None:
         (
             [*BOTH, ("a", "x", "online", 40)],
             (2, 3, 1),
-            "no purchase in the 3 validation days, 2020-02-06 to 2020-02-08: the one before is of "
-            "2020-01-03, the last of 2020-02-10; raise --valid-days",
+            "3 validation days, 2020-02-06 to 2020-02-08: the one before is of 2020-01-03",
         ),
     ],
 )

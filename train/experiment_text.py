@@ -125,10 +125,7 @@ def warnings(experiment: Experiment, events: Events) -> list[str]:
             line += f": {_percent(share)} of all; did the shares change, or the customers' ids?"
         found.append(line)
     if customers.anonymous:
-        found.append(
-            f"{customers.anonymous:,} times something was shown to nobody known; that counts "
-            "nowhere"
-        )
+        found.append(f"showings to nobody known: {customers.anonymous:,}; they count nowhere")
     if events.impossible:
         found.append(
             f"{events.impossible:,} rows have an impossible time and are left out; set the "
@@ -139,8 +136,8 @@ def warnings(experiment: Experiment, events: Events) -> list[str]:
     for channel, end in customers.behind.items():
         where = "in stores" if channel == CHANNELS[0] else "online"
         found.append(
-            f"the dataset's purchases {where} end on {end:%-d %b %Y}, and kiosks tell of later days: "
-            "customers are followed until then alone; give newer purchases with --data"
+            f"the dataset's purchases {where} end on {end:%-d %b %Y}, and kiosks tell of later "
+            "days: customers are followed until then alone; give newer purchases with --data"
         )
     known, total = customers.with_purchases, customers.table.height
     if known is not None and known < total / 10:
