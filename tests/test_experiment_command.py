@@ -312,6 +312,23 @@ def test_what_has_to_be_looked_into_is_told(tmp_path: Path) -> None:
     assert "only 1 of 20 customers" in answer(collected, "--data", data)["warnings"][-1]
 
 
+def test_a_dataset_that_ends_before_the_kiosks_do_is_told(tmp_path: Path) -> None:
+    """Else nobody would know why no customer was followed."""
+    stores = stores_of(20)
+    stores.event(72, "C1")
+    stores.data = [stores.sale(-24, f"C{n}") for n in range(20)]
+    stores.data += [stores.sale(71, f"C{n}", channel="online") for n in range(20)]
+    collected, data = stores.write(tmp_path)
+    document = answer(collected, "--data", data)
+    assert document["plan"]["followed"] == {"main": 0, "b": 0}
+    (warning,) = (each for each in document["warnings"] if "dataset" in each)
+    assert "purchases in stores end on 1 Mar 2026, and kiosks tell of later days" in warning
+    stores.data.append(stores.sale(25, "C1"))  # 47 hours behind
+    stores.write(tmp_path)
+    document = answer(collected, "--data", data)
+    assert not any("dataset" in each for each in document["warnings"])
+
+
 def test_a_simulated_experiment_replaces_nothing_unasked(tmp_path: Path) -> None:
     arguments = ("simulate-experiment", "--out", tmp_path, "--customers", "50", "--days", "5")
     assert call(*arguments).exit_code == 0

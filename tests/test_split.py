@@ -122,6 +122,11 @@ def test_what_training_does_not_know_is_left_out_and_counted() -> None:
         (BOTH, (0, 0, 3), "none of the 4 is of a customer and an item with at least 3"),
         (BOTH[:1] + BOTH[2:], (0, 0, 1), "there is no offline purchase in training"),
         ([*BOTH, ("new", "x", "online", 3)], (0, 1, 1), "none of the 1 purchases in the 1 valid"),
+        (
+            [*BOTH, ("a", "x", "online", 40)],
+            (2, 3, 1),
+            "3 validation days, 2020-02-06 to 2020-02-08: the one before is of 2020-01-03",
+        ),
     ],
 )
 def test_a_period_without_purchases(

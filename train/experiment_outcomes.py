@@ -20,6 +20,8 @@ from c2rec.train.experiment_metrics import METRICS, Windows
 _STORE, _WEB = CHANNELS
 _MANY = 100
 """Customers of whom some bought something, if they are the customers of the dataset."""
+_LATE = timedelta(days=2)
+"""How far a dataset that is written every night, say, is behind the kiosks."""
 _RETURN = timedelta(days=1)
 """How long after they were first shown something a customer comes back at the earliest."""
 
@@ -42,6 +44,9 @@ class Customers:
     """Times that something of an arm was shown to nobody known."""
     with_purchases: int | None
     """Customers with a purchase in the dataset; None without one."""
+    behind: Mapping[str, datetime]
+    """The dataset's last purchase, by channel, where it is older than what kiosks tell by more
+    than ``_LATE``."""
 
 
 def outcomes(
@@ -129,6 +134,7 @@ def outcomes(
         in_two_arms=firsts.filter(switched_within(max(windows.attribution, windows.follow))).height,
         anonymous=anonymous,
         with_purchases=with_purchases,
+        behind={} if dataset is None else _behind(dataset, _latest(events.rows["timestamp"])),
     )
 
 
@@ -205,6 +211,16 @@ def _did(
         "retention": visits.filter(since.is_between(_RETURN, windows.follow)),
     }
     return {metric: table.select("customer_id").unique() for metric, table in found.items()}
+
+
+def _behind(dataset: pl.DataFrame, told: datetime) -> dict[str, datetime]:
+    """The last purchase of each channel of which the dataset tells much less than kiosks do."""
+    ends = {
+        channel: _latest(dataset.filter(pl.col("channel") == channel)["timestamp"])
+        for channel in CHANNELS
+        if _has(dataset, channel)
+    }
+    return {channel: end for channel, end in ends.items() if end + _LATE < told}
 
 
 def _has(purchases: pl.DataFrame, channel: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from c2rec.runtime.records import CHANNELS
 from c2rec.train.experiment import MISMATCH, Comparison, Experiment, Metric
 from c2rec.train.experiment_events import Events
 from c2rec.train.significance import Interval
@@ -124,10 +125,7 @@ def warnings(experiment: Experiment, events: Events) -> list[str]:
             line += f": {_percent(share)} of all; did the shares change, or the customers' ids?"
         found.append(line)
     if customers.anonymous:
-        found.append(
-            f"{customers.anonymous:,} times something was shown to nobody known; that counts "
-            "nowhere"
-        )
+        found.append(f"showings to nobody known: {customers.anonymous:,}; they count nowhere")
     if events.impossible:
         found.append(
             f"{events.impossible:,} rows have an impossible time and are left out; set the "
@@ -135,6 +133,12 @@ def warnings(experiment: Experiment, events: Events) -> list[str]:
         )
     if events.future:
         found.append(f"{events.future:,} rows are of the future and are left out; set the clocks")
+    for channel, end in customers.behind.items():
+        where = "in stores" if channel == CHANNELS[0] else "online"
+        found.append(
+            f"the dataset's purchases {where} end on {end:%-d %b %Y}, and kiosks tell of later "
+            "days: customers are followed until then alone; give newer purchases with --data"
+        )
     known, total = customers.with_purchases, customers.table.height
     if known is not None and known < total / 10:
         found.append(

@@ -7,6 +7,7 @@ that leaks nothing from later to earlier (2010.11060).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +146,9 @@ def split(
     test_rows = rows.filter(in_test)
     if valid_days and len(_number(_distinct(valid_rows), trained).items) == 0:
         raise DataError(
-            f"there is no purchase in the {valid_days} validation days; raise --valid-days"
+            f"there is no purchase in the {valid_days} validation days, {_date(valid_start)} to "
+            f"{_date(test_start - 1)}: the one before is of {_date(_bounds(train['day'])[0])}, the "
+            f"last of {_date(last)}; raise --valid-days, or bring what was bought in between"
             if valid_rows.height == 0
             else f"none of the {valid_rows.height} purchases in the {valid_days} validation days "
             "is of a customer and an item known from training; raise --valid-days or lower "
@@ -216,6 +219,10 @@ def _bounds(days: pl.Series) -> tuple[int, int]:
     if not isinstance(last, int) or not isinstance(first, int):
         raise DataError("the data has no days")
     return last, first
+
+
+def _date(day: int) -> str:
+    return f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}"
 
 
 def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
