@@ -139,3 +139,9 @@ def test_an_item_that_is_dismissed_twice_is_replaced_once(page: Page) -> None:
     settled(page)
     expect(page.get_by_role("status")).to_contain_text("Replaced by ")
     expect(page.locator(".card")).to_have_count(6)
+
+
+def test_a_code_too_long_for_the_field_is_refused_and_not_cut(page: Page) -> None:
+    page.get_by_label("Or type the code").focus()
+    scan(page, "7" * 140)
+    expect(page.get_by_role("status")).to_contain_text("it is too long")
