@@ -145,3 +145,29 @@ def test_a_code_too_long_for_the_field_is_refused_and_not_cut(page: Page) -> Non
     page.get_by_label("Or type the code").focus()
     scan(page, "7" * 140)
     expect(page.get_by_role("status")).to_contain_text("it is too long")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1080, 1920), (1366, 768)])
+@pytest.mark.parametrize("presses", [0, 1, 2])
+def test_the_way_out_is_in_sight_however_large_the_text(
+    page: Page, width: int, height: int, presses: int
+) -> None:
+    """Of the dialog always, of the session where the screen is as high as a kiosk's."""
+    page.set_viewport_size({"width": width, "height": height})
+    for _ in range(presses):
+        page.locator("#size").click()
+    scan(page, CARD)
+    expect(page.locator(".card")).to_have_count(6)
+    if height > width:
+        expect(page.locator("#end")).to_be_in_viewport(ratio=1)
+    page.locator(".open").first.click()
+    page.locator("#goes_with").click()
+    expect(page.locator("#related li")).to_have_count(6)
+    expect(page.locator("#detail-close")).to_be_in_viewport(ratio=1)
+    page.locator("#related button").last.focus()
+    obscured = """() => {
+      const box = document.activeElement.getBoundingClientRect();
+      const top = document.elementFromPoint(box.x + box.width / 2, box.bottom - 4);
+      return !document.activeElement.contains(top);
+    }"""
+    assert not page.evaluate(obscured)
