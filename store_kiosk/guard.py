@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -13,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from c2rec.store_kiosk.foreign import place_of
 from c2rec.store_kiosk.logs import Level, Logger
 from c2rec.store_kiosk.meter import Meter
 from c2rec.store_kiosk.problems import Code, problem
@@ -126,7 +126,7 @@ class Guard:
             refusal = self._refusal(scope)
             await (refusal or self._app)(scope, receive, send_guarded)
         except Exception as error:
-            place = _place(error)
+            place = place_of(error)
             if not status:
                 await problem("failed")(scope, receive, send_guarded)
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -161,10 +161,3 @@ class Guard:
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-
-
-def _place(error: Exception) -> str:
-    """Where in the code it happened, and its class; its message may name a shopper."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
