@@ -144,14 +144,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         code = self._door.closed_to(scope)
-        at_home = scope["path"] == "/" and scope["method"] == "GET"
-        if code != "no-token":
+        if scope["path"] != "/" or scope["method"] != "GET" or code not in (None, "no-token"):
             return None if code is None else problem(code)
-        if not at_home:
-            return problem(code)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         if not self._door.is_token(given[-1]):
-            return FileResponse(self._locked, 401)
+            return None if code is None else FileResponse(self._locked, 401)
         response = RedirectResponse("/", 303)  # the token stays in no history
         secure = scope["scheme"] == "https"
         response.set_cookie(

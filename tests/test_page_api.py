@@ -533,6 +533,10 @@ def test_the_address_with_the_token_opens_the_page_and_leaves_the_token_behind(
     assert served.ask("GET", "/", Authorization="", Cookie=f"a=b; {kept}")[0] == 200
     assert served.ask("GET", "/api/data", Authorization="", Cookie=kept)[0] == 200
     assert served.ask("GET", "/api/data", Authorization="", Cookie=kept[:-1] + "x")[0] == 401
+    # a browser that was there before leaves it behind, too
+    status, headers, _ = served.ask("GET", f"/?token={TOKEN}", Authorization="", Cookie=kept)
+    assert (status, headers["location"]) == (303, "/")
+    assert served.ask("GET", "/?token=old", Authorization="", Cookie=kept)[0] == 200
 
 
 @pytest.mark.parametrize(
