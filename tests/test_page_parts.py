@@ -3,6 +3,8 @@
 import asyncio
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -131,6 +133,25 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(ServeError, match="holds no token; allowed: one line of 16 to 200"):
         find_token(path)
+
+
+def test_a_token_that_a_full_disk_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """Or a kiosk that ran out of room, or lost its power, would never start again by itself."""
+    path = tmp_path / "token"
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from c2rec.store_kiosk.tokens import find_token\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "find_token(Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-B", "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "can't be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert find_token(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
