@@ -19,7 +19,7 @@ from c2rec.runtime.rules.shelf import Offer, read_shelf
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError
-from c2rec.store_kiosk.sessions import MOST, Sessions
+from c2rec.store_kiosk.sessions import MOST, Session, Sessions
 from c2rec.store_kiosk.tokens import find_token
 from c2rec.store_kiosk.worker import Worker
 from tests.kiosk_page import CARD, make_home, name_of, write_picture, write_shelf
@@ -88,6 +88,23 @@ def test_a_session_that_nobody_touches_is_forgotten() -> None:
     now[0] = 29
     sessions.sweep()
     assert len(sessions) == 0
+
+
+def test_an_answer_that_comes_after_another_card_leaves_nothing_with_its_shopper() -> None:
+    session = Session(0.0)
+    session.show_card("one")
+    visit = session.visit
+    assert session.answered("all", ("a", "b"), arm="new", visit=visit)
+    assert not session.answered("all", ("a", "b"), arm="new", visit=visit)
+    assert session.related_to("like a", ("c",), arm="new", visit=visit)
+    session.show_card("two")
+    assert not session.answered("more", ("a", "c"), arm="new", visit=visit)
+    assert not session.related_to("like b", ("c",), arm="new", visit=visit)
+    session.touch("a", visit=visit)
+    kept = [session.shown, session.arm, session.question, session.related, session.tapped]
+    assert kept == [(), None, None, None, set()]
+    assert session.times_before("anything") == {}
+    assert session.answered("all", ("a",), arm=None, visit=session.visit)
 
 
 def test_there_is_an_end_to_sessions() -> None:
