@@ -1,5 +1,6 @@
 """What a shopper does while an answer is still on its way: Chromium, and answers held back."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -171,3 +172,14 @@ def test_the_way_out_is_in_sight_however_large_the_text(
       return !document.activeElement.contains(top);
     }"""
     assert not page.evaluate(obscured)
+
+
+def test_a_release_that_can_be_read_again_is_no_trouble_any_more(page: Page) -> None:
+    """A question comes in the moment when a server that starts anew can't read it yet."""
+    problem = json.dumps({"type": "urn:c2rec:problem:no-release"})
+    page.route("**/scans", lambda route: route.fulfill(status=503, body=problem), times=1)
+    scan(page, CARD)
+    expect(page.get_by_role("alert")).to_contain_text("no recommendations here yet")
+    expect(page.get_by_role("alert")).to_be_hidden(timeout=15_000)
+    scan(page, CARD)
+    expect(page.locator(".card")).to_have_count(6)

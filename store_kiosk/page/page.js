@@ -75,8 +75,10 @@ async function attempt(action) {
     if (whose !== shopper || error.code === "wiped" || error.code === "unreachable") return;
     if (error.code === "session-ended") wipe("ended");
     else if (error.code === "no-token") trouble("locked");
-    else if (error.code === "no-release") trouble("noRelease");
-    else tell(words(error.code === "busy" ? "busy" : "failed"));
+    else if (error.code === "no-release") {
+      data = null; // so that it is looked for again
+      trouble("noRelease");
+    } else tell(words(error.code === "busy" ? "busy" : "failed"));
   }
 }
 
