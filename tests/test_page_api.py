@@ -264,6 +264,16 @@ def test_without_a_release_it_says_so_and_follows_the_first(tmp_path: Path) -> N
 # --- the end
 
 
+def test_why_no_release_can_be_read_is_in_the_log_once(tmp_path: Path) -> None:
+    """Who looks after many kiosks reads there, not what each request is answered."""
+    with serve_page(tmp_path / "home") as served:
+        for _ in range(3):
+            assert problem_of(served.ask("GET", "/api/data"), 503)
+        warnings = [line for line in served.log if '"warning"' in line]
+    assert len(warnings) == 1
+    assert "no release is installed in" in warnings[0]
+
+
 def test_nothing_is_left_of_a_session_that_has_ended(served: Served) -> None:
     session = served.session()
     served.json("POST", f"{session}/scans", {"code": CARD})
