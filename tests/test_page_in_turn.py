@@ -183,3 +183,19 @@ def test_a_release_that_can_be_read_again_is_no_trouble_any_more(page: Page) -> 
     expect(page.get_by_role("alert")).to_be_hidden(timeout=15_000)
     scan(page, CARD)
     expect(page.locator(".card")).to_have_count(6)
+
+
+@pytest.mark.parametrize("key", ["Control+j", "Control+]"])
+def test_a_scan_into_the_field_with_control_characters_is_refused(page: Page, key: str) -> None:
+    field = page.get_by_label("Or type the code")
+    field.focus()
+    page.keyboard.type("c0000")
+    page.keyboard.press(key)
+    scan(page, "03")
+    expect(page.get_by_role("status")).to_contain_text("The code could not be read")
+    expect(page.locator(".card")).to_have_count(0)
+    field.focus()
+    page.keyboard.type("nobody")
+    page.keyboard.press("Control+a")  # a person's key
+    scan(page, CARD)
+    expect(page.locator(".card")).to_have_count(6)

@@ -334,11 +334,22 @@ listenForScans(scan, refuse);
 // In the warning, its buttons decide: were it closed at once, a press would hit what lies behind.
 document.addEventListener("pointerdown", (event) => (event.target.closest("#idle button") ? alive : active)(), true);
 document.addEventListener("keydown", (event) => (["Enter", " ", "Tab", "Escape"].includes(event.key) ? alive : active)(), true);
+let spoiled = false; // whether a scanner has put control characters into the field
+$("code").addEventListener("keydown", (event) => {
+  const { ctrlKey, altKey, key } = event;
+  if (!ctrlKey || altKey || key.length !== 1 || "acvxyz".includes(key.toLowerCase())) return;
+  event.preventDefault(); // Ctrl+J would open the browser's downloads
+  spoiled = true;
+});
+$("by-hand").addEventListener("reset", () => {
+  spoiled = false;
+});
 $("by-hand").addEventListener("submit", (event) => {
   event.preventDefault();
-  const code = $("code").value.trim();
+  const [code, bad] = [$("code").value.trim(), spoiled];
   $("by-hand").reset();
-  if (code !== "") scan(code);
+  if (bad) refuse("unreadable");
+  else if (code !== "") scan(code);
 });
 $("browse").addEventListener("click", () => inTurn(browse));
 $("end").addEventListener("click", () => wipe("cleared"));
