@@ -22,7 +22,7 @@ from c2rec.runtime.records import CHANNELS, COMPONENTS, LANGUAGES, Language
 from c2rec.runtime.rules.notes import Note
 from c2rec.runtime.rules.options import Options
 from c2rec.store_kiosk.bodies import Body, read_body
-from c2rec.store_kiosk.desk import Asked, Desk, Product
+from c2rec.store_kiosk.desk import Asked, Desk, Product, Scanned
 from c2rec.store_kiosk.heartbeat import beat
 from c2rec.store_kiosk.notify import Manager
 from c2rec.store_kiosk.pictures import Pictures
@@ -160,10 +160,15 @@ class Api:
     async def _scan(self, request: Request) -> Response:
         code = (await read_body(request, ("code",))).code()
         session = self._session(request)
-        scanned = await self._worker.run(self._desk.identify, code)
-        if scanned.kind == "card":
-            session.show_card(code)
-        elif scanned.product is not None and scanned.product.item_id not in session.basket:
+
+        def identify() -> Scanned:
+            found = self._desk.identify(code)
+            if found.kind == "card":
+                session.show_card(code)  # in the thread where answers are kept
+            return found
+
+        scanned = await self._worker.run(identify)
+        if scanned.product is not None and scanned.product.item_id not in session.basket:
             if len(session.basket) >= BASKET:
                 raise RefusedError("bad-field", f"the basket is full; allowed: {BASKET} items")
             session.basket.append(scanned.product.item_id)
@@ -184,11 +189,9 @@ class Api:
             found = self._desk.recommend(asked, k)
             self._answered(found)
             shown = tuple(item.item_id for item in found.items)
-            other = session.answered((question, k), shown) or found.arm != session.arm
-            session.arm = found.arm
-            if other:  # else in another language
+            if session.answered((question, k), shown, arm=found.arm, visit=asked.visit):
                 self._desk.shown(found, asked)
-            basket = [self._desk.product(item_id) for item_id in session.basket]
+            basket = [self._desk.product(item_id) for item_id in asked.basket]
             return {
                 **_head(found, language),
                 "items": [self._item(item, language) for item in found.items],
@@ -210,7 +213,7 @@ class Api:
             if product is None:
                 raise RefusedError("unknown-item")
             answer = self._desk.explain(asked, item_id)
-            session.tapped.add(item_id)
+            session.touch(item_id, visit=asked.visit)
             self._desk.touched("tapped", asked, item_id)
             why: dict[str, Any] = {"score": None, "attention": None, "reason": None}
             for item in answer.items:
@@ -235,9 +238,8 @@ class Api:
 
         def relate() -> dict[str, Any]:
             found = self._desk.recommend(asked, k)
-            told = asked, tuple(item.item_id for item in found.items)
-            if told != session.related:  # else in another language
-                session.related, session.arm = told, found.arm
+            shown = tuple(item.item_id for item in found.items)
+            if session.related_to(asked, shown, arm=found.arm, visit=asked.visit):
                 self._desk.shown(found, asked)
             return {
                 **_head(found, language),

@@ -112,7 +112,8 @@ def variable_troubles(command: click.Command) -> Iterator[str]:
             if value is not None:
                 option.type_cast_value(context, value)
         except click.BadParameter as error:
-            yield f"{option.envvar} is {os.environ.get(str(option.envvar))!r}: {error.message}"
+            given = os.environ.get(str(option.envvar))
+            yield without_password(f"{option.envvar} is {given!r}: {error.message}")
 
 
 def unknown_variables(commands: Mapping[str, click.Command]) -> list[str]:

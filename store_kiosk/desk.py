@@ -246,11 +246,12 @@ class Desk:
                     self._opened = self._open_instead(read_state(self._home).active)
                 self._behind, self._trouble = False, ""
             except HomeError as error:
-                if self._opened is None:
-                    raise
                 if str(error) != self._trouble:  # it is looked at again at each request
                     self._trouble = str(error)
-                    self.report(f"{error}; what was open answers on")
+                    rest = "" if self._opened is None else "; what was open answers on"
+                    self.report(f"{error}{rest}")
+                if self._opened is None:
+                    raise
         self._opened.recommender.keep_up()
         self._tell_news(self._opened.recommender)
         return self._opened

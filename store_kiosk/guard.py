@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -13,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from c2rec.store_kiosk.foreign import place_of
 from c2rec.store_kiosk.logs import Level, Logger
 from c2rec.store_kiosk.meter import Meter
 from c2rec.store_kiosk.problems import Code, problem
@@ -126,7 +126,7 @@ class Guard:
             refusal = self._refusal(scope)
             await (refusal or self._app)(scope, receive, send_guarded)
         except Exception as error:
-            place = _place(error)
+            place = place_of(error)
             if not status:
                 await problem("failed")(scope, receive, send_guarded)
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -144,14 +144,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         code = self._door.closed_to(scope)
-        at_home = scope["path"] == "/" and scope["method"] == "GET"
-        if code != "no-token":
+        if scope["path"] != "/" or scope["method"] != "GET" or code not in (None, "no-token"):
             return None if code is None else problem(code)
-        if not at_home:
-            return problem(code)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         if not self._door.is_token(given[-1]):
-            return FileResponse(self._locked, 401)
+            return None if code is None else FileResponse(self._locked, 401)
         response = RedirectResponse("/", 303)  # the token stays in no history
         secure = scope["scheme"] == "https"
         response.set_cookie(
@@ -161,10 +158,3 @@ class Guard:
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-
-
-def _place(error: Exception) -> str:
-    """Where in the code it happened, and its class; its message may name a shopper."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"

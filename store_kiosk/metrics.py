@@ -29,6 +29,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ROLES = ("root", "timestamp", "snapshot", "targets")
 """Signed metadata whose expiry is told: the fixed ones, which every repository has."""
 
+_DAMAGE = (C2RecError, OSError, sqlite3.Error, KeyError, TypeError, ValueError, RecursionError)
+"""What is raised where a part of a home isn't as it should be; the last by JSON too deep."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # when a counter began is no help
 
 
@@ -58,7 +61,7 @@ class HomeCollector(Collector):
         for name, part in self._parts.items():
             try:
                 found = list(part(self._home))
-            except (C2RecError, OSError, sqlite3.Error, KeyError, TypeError, ValueError):
+            except _DAMAGE:
                 readable.add_metric([name], 0)
             else:
                 readable.add_metric([name], 1)

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from c2rec.runtime.errors import ServeError
 
 MOST_CONNECTIONS = 256
-"""More are closed as they come."""
+"""More are closed as they come; those whose TLS handshake has not ended count, too."""
 DEADLINE_S = 10.0
 """From the first byte of a request, or from connecting, to the end of its answer."""
 HEAD_BYTES = 16_384
@@ -34,9 +34,6 @@ class Protocol(H11Protocol):
         # is written in two parts, and the second waits 40 ms for the first to be acknowledged
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-            return
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -88,7 +85,33 @@ class Protocol(H11Protocol):
             self._deadline = None
 
 
-def listen(host: str, port: int) -> socket.socket:
+class Listener(socket.socket):
+    """Accepts so many connections at once; one more is closed as it comes.
+
+    Here, and not in the protocol, which hears of a connection only after its TLS handshake: those
+    that never end it would take all the files that the process may have open.
+    """
+
+    def __init__(self, bound: socket.socket) -> None:
+        super().__init__(bound.family, bound.type, bound.proto, fileno=bound.detach())
+        self._accepted: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept one.
+
+        Raises:
+            BlockingIOError: there is none, or it was one too many.
+        """
+        connection, address = super().accept()
+        self._accepted = [each for each in self._accepted if each.fileno() >= 0]
+        if len(self._accepted) >= MOST_CONNECTIONS:
+            connection.close()
+            raise BlockingIOError("too many connections")
+        self._accepted.append(connection)
+        return connection, address
+
+
+def listen(host: str, port: int) -> Listener:
     """Bind a port; 0 for any that is free.
 
     Raises:
@@ -96,12 +119,13 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=MOST_CONNECTIONS)
+        bound = socket.create_server((host, port), family=family, backlog=MOST_CONNECTIONS)
     except OSError as error:
         raise ServeError(
             f"can't listen on {host} port {port}: {error.strerror}; "
             "allowed: an address of this machine and a free port, as in --port 8766"
         ) from error
+    return Listener(bound)
 
 
 def make_server(app: ASGIApp, tls: ssl.SSLContext | None = None) -> uvicorn.Server:

@@ -11,6 +11,7 @@ import uvicorn
 
 from c2rec.store_kiosk.api import PAGE, Api, Settings
 from c2rec.store_kiosk.desk import Desk
+from c2rec.store_kiosk.foreign import foreign_logs
 from c2rec.store_kiosk.guard import Door, Guard
 from c2rec.store_kiosk.logs import Logger
 from c2rec.store_kiosk.meter import Meter, metrics_route
@@ -82,4 +83,5 @@ def run(
         server = make_server(guard, options.tls)
         started(server)
         ready(f"{'http' if options.tls is None else 'https'}://{name}:{port}/")
-        server.run([listener])
+        with foreign_logs(log, "uvicorn", "asyncio"):
+            server.run([listener])

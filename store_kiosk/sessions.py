@@ -66,12 +66,41 @@ class Session:
                 times[item_id] = times.get(item_id, 0) + 1
         return {item_id: n for item_id, n in times.items() if item_id not in self.tapped}
 
-    def answered(self, question: object, shown: tuple[str, ...]) -> bool:
-        """Keep what a question was answered with; whether it is another answer than the last."""
+    def answered(
+        self, question: object, shown: tuple[str, ...], *, arm: str | None, visit: str
+    ) -> bool:
+        """Keep what a question was answered with.
+
+        Args:
+            question: what was asked for, but for the language.
+            shown: ids of the items.
+            arm: of an experiment, that answered.
+            visit: in which it was asked; that of another card is over, and nothing of it is kept.
+
+        Returns:
+            Whether it is another answer than the last.
+        """
+        if visit != self.visit:
+            return False
         if question != self.question:
             self.times_shown, self.question = self.times_before(question), question
-        other, self.shown = shown != self.shown, shown
+        other = (shown, arm) != (self.shown, self.arm)
+        self.shown, self.arm = shown, arm
         return other
+
+    def related_to(
+        self, question: object, shown: tuple[str, ...], *, arm: str | None, visit: str
+    ) -> bool:
+        """Keep what a question about one item was answered with, as ``answered`` does."""
+        if visit != self.visit or (question, shown) == self.related:
+            return False
+        self.related, self.arm = (question, shown), arm
+        return True
+
+    def touch(self, item_id: str, *, visit: str) -> None:
+        """Keep that the shopper looked at an item."""
+        if visit == self.visit:
+            self.tapped.add(item_id)
 
 
 class Sessions:

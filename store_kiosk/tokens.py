@@ -1,5 +1,6 @@
 """The token that a browser must bring."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -7,6 +8,7 @@ import stat
 from pathlib import Path
 
 from c2rec.runtime.errors import ServeError
+from c2rec.runtime.home.disk import sync_to_disk
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
@@ -23,14 +25,27 @@ def find_token(path: Path | None) -> str:
     if path is None:
         return secrets.token_urlsafe(24)
     try:
-        made = secrets.token_urlsafe(24)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - Path.open can't take a mode of its own
-            file.write(made + "\n")
-        return made
-    except FileExistsError:
-        return _read(path)
+        if not path.exists():
+            _make(path)
     except OSError as error:
         raise ServeError(f"{path}: can't be written: {error.strerror}") from error
+    return _read(path)
+
+
+def _make(path: Path) -> None:
+    """Write a file with a token, on disk whole or not at all; one that is there meanwhile stays."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w") as file:  # noqa: PTH123 - Path.open can't take a mode of its own
+            file.write(secrets.token_urlsafe(24) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(unfinished)  # unlike a rename, it replaces nothing
+        sync_to_disk(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:

@@ -4,6 +4,7 @@ Text is made here, and nothing is written. Every service may do what it needs an
 systemd.exec(5), and ``systemd-analyze security`` for what is left.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from c2rec.runtime.errors import RequestError
 SERVICE = "c2rec-kiosk.service"
 SYNC, SEND = "c2rec-sync", "c2rec-send"
 _HIDDEN = ("/tmp", "/var/tmp")  # noqa: S108 - refused, not used
+_USER = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _HOMES = ("/home", "/root", "/run/user")
 
 
@@ -56,6 +58,10 @@ class Plan:
         for text in (*self.command, str(self.home), *self.serve, self.user):
             if not text.isprintable():
                 raise RequestError(f"{text!r:.90} has characters that no unit can hold")
+        if not _USER.fullmatch(self.user):  # to systemd, an empty one is root
+            raise RequestError(
+                f"{self.user!r:.90} is no user; allowed: letters, digits, _ . and -, as in c2rec"
+            )
 
 
 def make_units(plan: Plan) -> dict[str, str]:

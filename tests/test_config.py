@@ -17,6 +17,7 @@ from c2rec.runtime.home.settings import (
     settings_path,
     tables_text,
     variable,
+    without_password,
 )
 from c2rec.runtime.release.install import install
 from c2rec.store_kiosk.cli import main
@@ -279,7 +280,42 @@ def test_tables_alone_enrol_nobody(home: Path) -> None:
 def test_a_password_is_in_no_error(home: Path) -> None:
     written(home, 'repository = "https://me:secret@host/x?y"\n')
     result = run(home, "sync")
-    assert "repository is 'https://***@host/x?y'; allowed" in result.stderr
+    assert "repository is 'https://***@host/x?***'; allowed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'repository = "https://me:the/secret@host/x"\n',
+        'repository = "https://host/x?signature=secret"\n',
+        'repository = ["https://me:secret@host/x"]\n',
+        'repository = {main = "https://me:secret@host/x"}\n',
+        '[serve]\nport = "https://me:a/secret@host"\n',
+    ],
+)
+def test_no_secret_of_what_can_t_be_used_is_shown(home: Path, text: str) -> None:
+    written(home, text)
+    for command in (
+        ["config", "show"],
+        ["config", "show", "--json"],
+        ["config", "check"],
+        ["sync"],
+    ):
+        result = run(home, *command)
+        assert "secret" not in result.output, command
+
+
+def test_no_secret_of_a_variable_is_shown(home: Path) -> None:
+    for name in ("C2REC_SERVE_PORT", "C2REC_REPOSITORY"):
+        result = run(home, "config", "check", **{name: "https://me:the/secret@host"})
+        assert f"{name} is 'https://***@host'" in result.output
+        assert "secret" not in result.output
+
+
+def test_an_address_that_can_be_used_is_shown_but_for_its_password() -> None:
+    for place in ("https://host:8443/c2rec@2", "/srv/c2rec@2?", "https://host/c2rec@2"):
+        assert without_password(place) == place
+    assert without_password("https://me:a@b@host:1/x@2") == "https://***@host:1/x@2"
 
 
 @pytest.mark.parametrize(

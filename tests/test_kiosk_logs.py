@@ -1,10 +1,12 @@
 """What an unattended kiosk logs: one shape, and nothing of a shopper."""
 
 import json
+import logging
 import os
 import pty
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from click.testing import CliRunner, Result
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.home.settings import changed, read_settings, settings_path
 from c2rec.store_kiosk.cli import main
+from c2rec.store_kiosk.foreign import foreign_logs
 from c2rec.store_kiosk.logs import Logger
 from tests.enrolled import Kiosk, make_kiosk
 from tests.kiosk_page import TOKEN, serve_page
@@ -230,6 +233,50 @@ def test_serve_logs_text_for_a_person_who_asks(made: Kiosk) -> None:
     line = next(line for line in lines if "/api/health" in line)
     assert MOMENT.match(line)
     assert " info request method=GET route=/api/health status=200 ms=" in line
+
+
+def test_what_libraries_log_has_the_one_shape_too(made: Kiosk) -> None:
+    """No HTTP, and a wish for a web socket: uvicorn warns of both."""
+    command = [sys.executable, "-c", "from c2rec.store_kiosk.cli import main; main()"]
+    process = subprocess.Popen(
+        [*command, "--home", str(made.home), "serve", "--port", "0", "--no-token"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "C2REC_LOG_FORMAT": "json"},
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split()[1].rpartition(":")[2].strip("/"))
+        upgrade = f"GET /{CUSTOMER} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
+        for sent in (f"GET /{CUSTOMER}\0\r\n\r\n", f"{upgrade}Upgrade: websocket\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), 20) as connection:
+                connection.sendall(sent.encode())
+                assert connection.recv(100).startswith(b"HTTP/1.1 4")
+    finally:
+        process.terminate()
+        _, logged = process.communicate(timeout=30)
+    warnings = {each["message"] for each in entries(logged) if each["event"] == "warning"}
+    assert "uvicorn: Invalid HTTP request received." in warnings
+    assert "uvicorn: Unsupported upgrade request." in warnings
+    assert CUSTOMER not in logged
+
+
+def test_of_an_error_that_a_library_logs_the_class_and_the_line_are_told() -> None:
+    lines: list[str] = []
+    logger = logging.getLogger("asyncio")
+    with foreign_logs(Logger("json", lines.append), "asyncio"):
+        try:
+            raise ValueError(CUSTOMER)
+        except ValueError:
+            logger.exception("Exception in callback %s", CUSTOMER)
+        logger.warning("Task was destroyed\n%s", CUSTOMER)
+        logger.info("nothing to tell")
+    first, second = entries("\n".join(lines))
+    assert re.fullmatch(r"asyncio: ValueError at test_kiosk_logs\.py:\d+", first["message"])
+    assert second["message"] == "asyncio: Task was destroyed"
+    assert logger.propagate
+    assert logger.handlers == []
 
 
 def test_an_outbox_that_waits_is_there(kiosk: Kiosk) -> None:

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from c2rec.runtime.home.state import changing_state, find_state, note_outcome
 from c2rec.store_kiosk.cli import main
 from c2rec.store_kiosk.guard import PUBLIC
+from c2rec.store_kiosk.metrics import HomeCollector, text_of
 from tests.enrolled import AS_OF, Kiosk, make_kiosk
 from tests.kiosk_page import CARD, TOKEN, Served, make_home, serve_page
 
@@ -152,6 +153,14 @@ def test_what_can_t_be_read_is_said_and_the_rest_is_told(home: Path) -> None:
     unreadable = {k.split("=")[1].strip("}") for k, v in readable.items() if v == 0}
     assert unreadable == {"release", "events", "signatures"}
     assert found["c2rec_last_sync_success"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"[" * 100_000, b"\xff\0"])
+def test_whatever_lies_in_a_file_of_the_home_the_rest_is_told(home: Path, content: bytes) -> None:
+    (home / "tuf" / "timestamp.json").write_bytes(content)
+    text = text_of(HomeCollector(home))
+    assert 'c2rec_part_readable{part="signatures"} 0.0' in text
+    assert 'c2rec_part_readable{part="release"} 1.0' in text
 
 
 def test_a_home_with_nothing_in_it_is_no_error(tmp_path: Path) -> None:

@@ -264,6 +264,16 @@ def test_without_a_release_it_says_so_and_follows_the_first(tmp_path: Path) -> N
 # --- the end
 
 
+def test_why_no_release_can_be_read_is_in_the_log_once(tmp_path: Path) -> None:
+    """Who looks after many kiosks reads there, not what each request is answered."""
+    with serve_page(tmp_path / "home") as served:
+        for _ in range(3):
+            assert problem_of(served.ask("GET", "/api/data"), 503)
+        warnings = [line for line in served.log if '"warning"' in line]
+    assert len(warnings) == 1
+    assert "no release is installed in" in warnings[0]
+
+
 def test_nothing_is_left_of_a_session_that_has_ended(served: Served) -> None:
     session = served.session()
     served.json("POST", f"{session}/scans", {"code": CARD})
@@ -533,6 +543,10 @@ def test_the_address_with_the_token_opens_the_page_and_leaves_the_token_behind(
     assert served.ask("GET", "/", Authorization="", Cookie=f"a=b; {kept}")[0] == 200
     assert served.ask("GET", "/api/data", Authorization="", Cookie=kept)[0] == 200
     assert served.ask("GET", "/api/data", Authorization="", Cookie=kept[:-1] + "x")[0] == 401
+    # a browser that was there before leaves it behind, too
+    status, headers, _ = served.ask("GET", f"/?token={TOKEN}", Authorization="", Cookie=kept)
+    assert (status, headers["location"]) == (303, "/")
+    assert served.ask("GET", "/?token=old", Authorization="", Cookie=kept)[0] == 200
 
 
 @pytest.mark.parametrize(

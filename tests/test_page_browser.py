@@ -663,6 +663,25 @@ CLIPPED = """() => [...document.querySelectorAll('button, h1, h2, p, span, dt, d
 """Words that don't fit their box."""
 
 
+def test_a_short_name_is_no_small_target_and_a_long_one_is_not_cut(
+    visit: Visit, tmp_path: Path
+) -> None:
+    from c2rec.runtime.release.install import install
+
+    long = "Damenwinterstiefelettenschnürsenkelverlängerungsset-Sonderedition, dunkelanthrazitgrau"
+    release = make_release(tmp_path / "bundle")
+    rename(release, [f"{long} {row}" if row % 2 else f"{row}" for row in range(40)])
+    install(release.folder, tmp_path / "home")
+    with serve_page(tmp_path / "home") as served:
+        page = visit(served, width=360)
+        shop(page)
+        scan(page, "i000004")
+        expect(page.locator("#basket-items li")).to_have_count(2)
+        assert page.evaluate(SMALL) == []
+        assert page.evaluate(CLIPPED) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_the_main_actions_are_low_and_always_in_reach(visit: Visit, served: Served) -> None:
     page = visit(served)
     shop(page)

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -17,7 +19,7 @@ from c2rec.runtime.rules.shelf import Offer, read_shelf
 from c2rec.store_kiosk.desk import Asked, Desk
 from c2rec.store_kiosk.pictures import Pictures
 from c2rec.store_kiosk.problems import RefusedError
-from c2rec.store_kiosk.sessions import MOST, Sessions
+from c2rec.store_kiosk.sessions import MOST, Session, Sessions
 from c2rec.store_kiosk.tokens import find_token
 from c2rec.store_kiosk.worker import Worker
 from tests.kiosk_page import CARD, make_home, name_of, write_picture, write_shelf
@@ -88,6 +90,23 @@ def test_a_session_that_nobody_touches_is_forgotten() -> None:
     assert len(sessions) == 0
 
 
+def test_an_answer_that_comes_after_another_card_leaves_nothing_with_its_shopper() -> None:
+    session = Session(0.0)
+    session.show_card("one")
+    visit = session.visit
+    assert session.answered("all", ("a", "b"), arm="new", visit=visit)
+    assert not session.answered("all", ("a", "b"), arm="new", visit=visit)
+    assert session.related_to("like a", ("c",), arm="new", visit=visit)
+    session.show_card("two")
+    assert not session.answered("more", ("a", "c"), arm="new", visit=visit)
+    assert not session.related_to("like b", ("c",), arm="new", visit=visit)
+    session.touch("a", visit=visit)
+    kept = [session.shown, session.arm, session.question, session.related, session.tapped]
+    assert kept == [(), None, None, None, set()]
+    assert session.times_before("anything") == {}
+    assert session.answered("all", ("a",), arm=None, visit=session.visit)
+
+
 def test_there_is_an_end_to_sessions() -> None:
     now = [0.0]
     sessions = Sessions(10, clock=lambda: now[0])
@@ -131,6 +150,25 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(ServeError, match="holds no token; allowed: one line of 16 to 200"):
         find_token(path)
+
+
+def test_a_token_that_a_full_disk_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """Or a kiosk that ran out of room, or lost its power, would never start again by itself."""
+    path = tmp_path / "token"
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from c2rec.store_kiosk.tokens import find_token\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "find_token(Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-B", "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "can't be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert find_token(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import http.client
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +117,36 @@ def test_who_doesn_t_know_the_authority_or_speaks_plainly_gets_nothing(
         plain.getresponse()
     plain.close()
     assert ask(port, authority, "GET", "/api/data", Authorization=f"Bearer {token}").status == 200
+
+
+def test_handshakes_that_never_end_leave_room(home: Path, authority: Authority) -> None:
+    """So many at most, or they would take all files that the process may have open."""
+    certificate, key = authority.folder / "server.pem", authority.folder / "server.key"
+    with serving(home, "--certificate", str(certificate), "--private-key", str(key)) as found:
+        port, token = found
+        begun = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(300)]
+        for connection in begun[:256]:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # a hello of which the rest never comes
+        for connection in begun[256:]:
+            assert connection.recv(1) == b""
+        begun[0].setblocking(False)
+        with pytest.raises(BlockingIOError):  # still open
+            begun[0].recv(1)
+        for connection in begun:
+            connection.close()
+        assert answers_again(port, authority, token)
+
+
+def answers_again(port: int, authority: Authority, token: str) -> bool:
+    """Whether it does so as soon as it knows that others have gone."""
+    for _ in range(200):
+        try:
+            answer = ask(port, authority, "GET", "/api/data", Authorization=f"Bearer {token}")
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return answer.status == 200
+    return False
 
 
 def test_key_and_certificate_may_be_one_file(

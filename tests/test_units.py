@@ -216,6 +216,13 @@ def test_a_line_feed_can_t_smuggle_a_line_in(field: str) -> None:
         Plan(**(fields | {field: evil[field]}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("user", ["", "a b", "c2rec\\", "-c2rec", "c" * 33])
+def test_a_user_who_can_t_be_is_refused(user: str) -> None:
+    """Without a name the services would run as root."""
+    with pytest.raises(RequestError, match="is no user; allowed: letters"):
+        Plan(command=("/opt/c2rec-kiosk",), home=Path("/srv/home"), user=user)
+
+
 # --- what systemd's tools say
 
 

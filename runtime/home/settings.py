@@ -202,8 +202,11 @@ def setting_trouble(name: str, value: object, *, as_name: str | None = None) -> 
 
 
 def without_password(place: str) -> str:
-    """An address without the name and password in it, for people to see."""
-    return re.sub(r"://[^/]*@", "://***@", place)
+    """An address without name, password and query, which may be a key, for people to see."""
+    named = re.sub(r"://[^/\s]*@", "://***@", place)
+    # a password with a slash: what stands before it is then no host and port
+    named = re.sub(r"://[^/@\s]+:(?!\d+/)[^@\s]*@", "://***@", named)
+    return re.sub(r"(://[^?\s'\"]*)\?[^\s'\"]*", r"\1?***", named)
 
 
 def tables_text(text: str) -> str:

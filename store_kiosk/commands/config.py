@@ -194,7 +194,7 @@ def _plain_value(value: Any) -> object:
         return without_password(value)
     if isinstance(value, tuple):
         return [_plain_value(each) for each in value]
-    return value if isinstance(value, int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else without_password(str(value))
 
 
 def _lines(values: list[_Value]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 // no history, no cookie of its own.
 
 import { LONGEST, isText, listenForScans } from "./scanner.js";
-import { $, drawAge, drawDetail, drawRelated, drawResults, drawWords, make, wipeView } from "./view.js";
+import { $, drawAge, drawDetail, drawRelated, drawResults, drawWords, make, wipeDetail, wipeView } from "./view.js";
 import { WORDS, say } from "./words.js";
 
 const ITEMS = 6;
@@ -22,6 +22,7 @@ function nobody() {
     session: null,
     answer: null,
     detail: null,
+    scans: 0, // how many codes were read
     language: settings.language,
     size: 0,
     contrast: false,
@@ -74,9 +75,19 @@ async function attempt(action) {
     if (whose !== shopper || error.code === "wiped" || error.code === "unreachable") return;
     if (error.code === "session-ended") wipe("ended");
     else if (error.code === "no-token") trouble("locked");
-    else if (error.code === "no-release") trouble("noRelease");
-    else tell(words(error.code === "busy" ? "busy" : "failed"));
+    else if (error.code === "no-release") {
+      data = null; // so that it is looked for again
+      trouble("noRelease");
+    } else tell(words(error.code === "busy" ? "busy" : "failed"));
   }
+}
+
+let done = Promise.resolve(); // what the shopper did, one after the other: answers never overtake
+
+// Do something once all before it is done; what waits when everything is cleared is never done.
+function inTurn(action) {
+  const whose = shopper;
+  done = done.then(() => whose === shopper ? attempt(action) : undefined);
 }
 
 function setReachable(now) {
@@ -105,14 +116,13 @@ async function start() {
   }
 }
 
-let scans = Promise.resolve(); // one after the other, in the order in which they came
-
 function scan(code) {
   active();
+  shopper.scans += 1;
   $("detail").close(); // what is said stands behind it
   if (!isText(code)) return refuse("unreadable");
   if (code.length > LONGEST) return refuse("tooLong");
-  scans = scans.then(() => attempt(async () => {
+  inTurn(async () => {
     await start();
     const { kind, product } = await post("scans", { code });
     if (kind === "unknown") {
@@ -125,8 +135,7 @@ function scan(code) {
     const what = kind === "card" ? words("card") : words("added", { name: product.name });
     tell(`${what} ${words("shown", { n: shopper.answer.items.length })}`);
     $("results-title").focus();
-  }));
-  return scans;
+  });
 }
 
 function refuse(name) {
@@ -161,35 +170,40 @@ async function refresh({ keep = false } = {}) {
 
 function drawAnswer() {
   const act = {
-    open: (item) => attempt(() => open(item)),
-    dismiss: (item) => attempt(() => dismiss(item)),
-    remove: (item) => attempt(() => remove(item)),
+    open: (item) => inTurn(() => open(item)),
+    dismiss: (item) => inTurn(() => dismiss(item)),
+    remove: (item) => inTurn(() => remove(item)),
   };
   drawResults(shopper.answer, shopper.language, settings.currency, act);
 }
 
 async function open(item) {
-  shopper.detail = await post("details", { item_id: item.item_id, language: shopper.language });
+  const { scans } = shopper;
+  const detail = await post("details", { item_id: item.item_id, language: shopper.language });
+  if (shopper.scans !== scans) return; // whoever scanned meanwhile may be another
+  shopper.detail = detail;
   drawDetail(shopper.detail, shopper.language, settings.currency);
   drawRelated(null);
   $("detail-dismiss").hidden = !shopper.answer.items.some((each) => each.item_id === item.item_id);
   if (!$("detail").open) $("detail").showModal();
   $("detail").scrollTop = 0;
-  if (shopper.detail.stock === 0) await relate("instead_of");
+  if (detail.stock === 0) await relate("instead_of", detail);
   $("detail-title").focus();
 }
 
 // What can stand in for the item in the dialog, or goes with it.
-async function relate(relation) {
-  const { detail, language } = shopper;
+async function relate(relation, detail) {
+  if (shopper.detail !== detail) return; // it was closed, or another one opened
+  const { language } = shopper;
   const found = await post("related", { item_id: detail.item_id, relation, language });
-  if (shopper.detail !== detail) return; // another one was opened meanwhile
-  drawRelated(found, language, settings.currency, (item) => attempt(() => open(item)));
+  if (shopper.detail !== detail) return;
+  drawRelated(found, language, settings.currency, (item) => inTurn(() => open(item)));
   $("related").firstElementChild.focus();
 }
 
 async function dismiss(item) {
   const place = shopper.answer.items.findIndex((each) => each.item_id === item.item_id);
+  if (place < 0) return; // pressed twice
   await post("dismissals", { item_id: item.item_id });
   await refresh({ keep: true });
   if ($("detail").open) $("detail").close();
@@ -210,7 +224,7 @@ function wipe(said) {
   const { session } = shopper;
   shopper.abort.abort();
   shopper = nobody();
-  scans = Promise.resolve();
+  done = Promise.resolve();
   wipeView();
   drawChoices();
   if (said) tell(words(said));
@@ -261,7 +275,7 @@ async function heartbeat() {
     setReachable(true);
     if (!ready) await loadSettings();
     if (back || data === null) await loadAge();
-    if (back && shopper.answer !== null) await attempt(() => refresh({ keep: true }));
+    if (back && shopper.answer !== null) inTurn(() => refresh({ keep: true }));
   } catch {
     // setReachable was told
   } finally {
@@ -310,7 +324,7 @@ function choose(choice) {
   drawChoices();
   if (choice.language) {
     tell("");
-    if (shopper.answer !== null) attempt(() => refresh({ keep: true }));
+    if (shopper.answer !== null) inTurn(() => refresh({ keep: true }));
   }
 }
 
@@ -320,20 +334,42 @@ listenForScans(scan, refuse);
 // In the warning, its buttons decide: were it closed at once, a press would hit what lies behind.
 document.addEventListener("pointerdown", (event) => (event.target.closest("#idle button") ? alive : active)(), true);
 document.addEventListener("keydown", (event) => (["Enter", " ", "Tab", "Escape"].includes(event.key) ? alive : active)(), true);
+let spoiled = false; // whether a scanner has put control characters into the field
+$("code").addEventListener("keydown", (event) => {
+  const { ctrlKey, altKey, key } = event;
+  if (!ctrlKey || altKey || key.length !== 1 || "acvxyz".includes(key.toLowerCase())) return;
+  event.preventDefault(); // Ctrl+J would open the browser's downloads
+  spoiled = true;
+});
+$("by-hand").addEventListener("reset", () => {
+  spoiled = false;
+});
 $("by-hand").addEventListener("submit", (event) => {
   event.preventDefault();
-  const code = $("code").value.trim();
+  const [code, bad] = [$("code").value.trim(), spoiled];
   $("by-hand").reset();
-  if (code !== "") scan(code);
+  if (bad) refuse("unreadable");
+  else if (code !== "") scan(code);
 });
-$("browse").addEventListener("click", () => attempt(browse));
+$("browse").addEventListener("click", () => inTurn(browse));
 $("end").addEventListener("click", () => wipe("cleared"));
 $("size").addEventListener("click", () => choose({ size: (shopper.size + 1) % SIZES.length }));
 $("contrast").addEventListener("click", () => choose({ contrast: !shopper.contrast }));
 $("detail-close").addEventListener("click", () => $("detail").close());
-$("detail-dismiss").addEventListener("click", () => attempt(() => dismiss(shopper.detail)));
+$("detail").addEventListener("close", () => {
+  if ($("detail").open) return; // it was opened again at once
+  shopper.detail = null;
+  wipeDetail();
+});
+$("detail-dismiss").addEventListener("click", () => {
+  const { detail } = shopper;
+  inTurn(() => dismiss(detail));
+});
 for (const relation of ["instead_of", "goes_with"]) {
-  $(relation).addEventListener("click", () => attempt(() => relate(relation)));
+  $(relation).addEventListener("click", () => {
+    const { detail } = shopper;
+    inTurn(() => relate(relation, detail));
+  });
 }
 $("idle-stay").addEventListener("click", active);
 $("idle-end").addEventListener("click", () => wipe("cleared"));

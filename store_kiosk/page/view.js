@@ -167,15 +167,18 @@ function pairs(entries) {
   return entries.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
 }
 
+// Take the item that was looked at out of its dialog.
+export function wipeDetail() {
+  for (const id of ["detail-picture", "related", "detail-facts", "detail-why"]) $(id).replaceChildren();
+  for (const id of ["detail-title", "detail-price", "detail-stock", "detail-reason"]) $(id).textContent = "";
+}
+
 // Take everything of a shopper off the page.
 export function wipeView() {
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  for (const id of ["items", "basket-items", "detail-picture", "related", "detail-facts", "detail-why"]) {
-    $(id).replaceChildren();
-  }
-  for (const id of ["results-title", "detail-title", "detail-price", "detail-stock", "detail-reason", "notes", "said"]) {
-    $(id).textContent = "";
-  }
+  wipeDetail();
+  for (const id of ["items", "basket-items"]) $(id).replaceChildren();
+  for (const id of ["results-title", "notes", "said"]) $(id).textContent = "";
   $("by-hand").reset();
   $("basket").hidden = true;
   $("results").hidden = true;
