@@ -118,7 +118,7 @@ def _sync(plan: Plan) -> str:
 
 
 def _send(plan: Plan) -> str:
-    arguments = ("queue", "--send", "--deadline", "300")
+    arguments = ("queue", "--send", "--when-due", "--deadline", "300")
     return _oneshot(plan, "send events to head office", 600, *arguments, writes=plan.events)
 
 

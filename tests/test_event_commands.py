@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+import time_machine
 from click.testing import CliRunner
 
 from c2rec.export.cli import cli as export_cli
@@ -131,3 +133,16 @@ def test_an_id_that_can_be_nobodys_is_refused(home: Path, customer: str) -> None
     output = kiosk(home, "record", "bought", "A", "--customer", customer, code=2)
     assert "allowed: an id as in the transactions, 1 to 1000 characters" in output
     assert "0 events wait" in kiosk(home, "queue")
+
+
+def test_when_due_heeds_the_wait_after_a_failure(home: Path, server: Server) -> None:
+    kiosk(home, "record", "bought", "A")
+    server.fault = lambda _method, _path: 503
+    kiosk(home, "queue", "--send", code=1)
+    server.fault = lambda _method, _path: None
+    asked = len(server.requests)
+    assert "too early after the last failure" in kiosk(home, "queue", "--send", "--when-due")
+    assert len(server.requests) == asked
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):
+        assert "1 events sent" in kiosk(home, "queue", "--send", "--when-due")
+    assert "goes with --send" in kiosk(home, "queue", "--when-due", code=2)

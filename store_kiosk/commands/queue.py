@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--send", is_flag=True, help="Send it now, whatever went wrong before.")
+@click.option(
+    "--when-due",
+    is_flag=True,
+    help="With --send: not before the wait is over that the last failure asked for.",
+)
 @click.option("--retry-dead", is_flag=True, help="Try once more what head office refused for good.")
 @click.option(
     "--deadline",
@@ -32,19 +37,30 @@ if TYPE_CHECKING:
 @JSON
 @click.pass_obj
 def queue(
-    home: Path, *, send: bool, retry_dead: bool, deadline: float, log: Logger, as_json: bool
+    home: Path,
+    *,
+    send: bool,
+    when_due: bool,
+    retry_dead: bool,
+    deadline: float,
+    log: Logger,
+    as_json: bool,
 ) -> None:
     """Tell which events wait here for head office, and what became of those that don't.
 
     Exits 1 where --send didn't get all of it there.
     """
     from c2rec.runtime.events.outbox import Outbox
+    from c2rec.runtime.events.push import due
     from c2rec.runtime.events.waiting import count_waiting
 
+    if when_due and not send:
+        raise click.UsageError("--when-due goes with --send")
     outbox = Outbox(home, enrolled(home))
     try:
         retried = outbox.retry_dead() if retry_dead else 0
-        sent = _send(outbox, deadline) if send else None
+        early = when_due and not due(outbox)
+        sent = _send(outbox, deadline) if send and not early else None
         waiting = count_waiting(outbox)
     finally:
         outbox.close()
@@ -54,6 +70,8 @@ def queue(
         echo_json(_document(waiting, sent, retried))
     elif sent is None or log.form == "text":
         lines = [*_sent_lines(sent), *_lines(waiting)]
+        if early:
+            lines.insert(0, "Not sent: it is too early after the last failure.")
         if retried:
             lines.insert(0, f"{retried} dead letters wait to be sent again.")
         click.echo("\n".join(map(plain, lines)))
