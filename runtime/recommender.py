@@ -33,7 +33,9 @@ which model ranked: the main one does where an arm's own fails.
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -319,12 +321,10 @@ class Recommender:
         asking = Asking(wish, channel, k)
         serving = self._models.serving(customer_id, by_sales=self._popular_only)
         try:
-            rows = self._look_up(asking, customer_id, basket, now)
-            asking.leave_out_bought(self._rulebook, now)
-            if options.about is not None:
-                rows[options.about] = self._cache.item_row(options.about)
-            if not self._popular_only:
-                self._ask_about(asking, options)
+            self._look_up(asking, rows, customer_id, basket, now, options)
+            if asking.about is not None and not self._popular_only:
+                ((_, name),) = self._cache.item_names([asking.about.row])
+                asking.ask_about(replace(asking.about, name=name), self._related, options.alike_in)
             picked = serving.answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
@@ -424,8 +424,8 @@ class Recommender:
                 f"one of its {self.manifest.counts.items:,} items"
             )
         asking = Asking(self._rulebook.wish(None, ANYTHING), channel, k)
-        rows = self._look_up(asking, customer_id, basket, now)
-        asking.leave_out_bought(self._rulebook, now)
+        rows: dict[str, int | None] = {}
+        self._look_up(asking, rows, customer_id, basket, now, ANYTHING)
         return explain(
             row,
             asking,
@@ -436,24 +436,51 @@ class Recommender:
         )
 
     def _look_up(
-        self, asking: Asking, customer_id: str | None, basket: Sequence[str], now: datetime
-    ) -> dict[str, int | None]:
-        """Look up who asks and what is in the basket; rows of its items, None for unknown ones."""
-        if customer_id is not None and not self._popular_only:
-            asking.customer = self._who.customer(customer_id)
-            asking.listed = self._who.listed(customer_id, now)
-        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-        in_release = [row for row in rows.values() if row is not None]
-        asking.basket = np.unique(np.array(in_release, np.int64))
-        return rows
+        self,
+        asking: Asking,
+        rows: dict[str, int | None],
+        customer_id: str | None,
+        basket: Sequence[str],
+        now: datetime,
+        options: Options,
+    ) -> None:
+        """Look up who asks, what is in the basket, and the item that the request is about.
 
-    def _ask_about(self, asking: Asking, options: Options) -> None:
-        """Make a request one about an item, where it is about one that the release has."""
-        row = None if options.about is None else self._cache.item_row(options.about)
-        if row is not None:
-            ((_, name),) = self._cache.item_names([row])
-            about = About(row, name, instead=options.instead_of is not None)
-            asking.ask_about(about, self._related, options.alike_in)
+        What can be read is known though something else can't be: all of it is left out of an
+        answer, whichever that will be.
+
+        ``rows`` is filled with the rows of these items, None for unknown ones.
+
+        Raises:
+            HomeError: something can't be read; the first of these.
+        """
+
+        def find(item_id: str) -> None:
+            rows[item_id] = self._cache.item_row(item_id)
+
+        def find_customer(customer_id: str) -> None:
+            asking.customer = self._who.customer(customer_id)
+
+        steps = [partial(find, item_id) for item_id in basket]
+        if options.about is not None:
+            steps.append(partial(find, options.about))
+        if customer_id is not None and not self._popular_only:
+            steps.append(partial(find_customer, customer_id))
+            asking.listed = self._who.listed(customer_id, now)
+        errors = []
+        for step in steps:
+            try:
+                step()
+            except HomeError as error:
+                errors.append(error)
+        in_release = [row for row in map(rows.get, basket) if row is not None]
+        asking.basket = np.unique(np.array(in_release, np.int64))
+        row = None if options.about is None else rows.get(options.about)
+        if options.about is not None and row is not None:
+            asking.about = About(row, options.about, instead=options.instead_of is not None)
+        asking.leave_out_bought(self._rulebook, now)
+        if errors:
+            raise errors[0]
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""
