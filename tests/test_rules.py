@@ -1,5 +1,6 @@
 """Reading rules, following a store's files, and what becomes of a file that can't be used."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,6 +231,64 @@ def test_a_file_that_turns_bad_leaves_the_last_good_rules_and_denies_what_it_den
     say(home, "format = 1\n")
     assert shown(kiosk) == set(shop.item_ids)
     assert len(kiosk.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        '[deny]\nitems = ["i000003"]\n',
+        '[[deny]]\nname = ""\nitems = ["i000003"]\n',
+        '[[deny]]\nitems = ["i000003"]\nreason = "recalled"\n',
+    ],
+)
+def test_a_slip_in_what_denies_does_not_show_it(
+    home: Path, kiosk: Recommender, shop: Release, faulty: str
+) -> None:
+    """Also where no good file was ever read."""
+    say(home, "format = 1\n" + faulty)
+    assert shown(kiosk) == set(shop.item_ids) - {"i000003"}
+    (warning,) = kiosk.warnings
+    assert warning.endswith(
+        "until it is mended, the store has no rules, and what this file denies is not shown"
+    )
+
+
+def test_a_slip_in_another_rule_denies_nothing(
+    home: Path, kiosk: Recommender, shop: Release
+) -> None:
+    say(home, 'format = 1\n[[boost]]\nitems = ["i000003"]\nfactor = 0\n')
+    assert shown(kiosk) == set(shop.item_ids)
+    (warning,) = kiosk.warnings
+    assert warning.endswith("until it is mended, the store has no rules")
+
+
+def test_of_many_errors_the_first_are_told_and_the_rest_counted() -> None:
+    parsed = parse_rules("format = 1\n" + "[[deny]]\n" * 400, file="rules.toml", origin="store")
+    assert len(parsed.errors) == 21
+    assert parsed.errors[-1] == "rules.toml: and 380 more"
+
+
+@pytest.mark.parametrize("count", [13, 120])
+@pytest.mark.parametrize(("kind", "factor"), [("boost", 1000), ("bury", 0.001)])
+@pytest.mark.parametrize("customer", [None, "c000005"])
+def test_many_factors_on_one_item_stay_numbers(
+    home: Path,
+    kiosk: Recommender,
+    shop: Release,
+    count: int,
+    kind: str,
+    factor: float,
+    customer: str | None,
+) -> None:
+    """Multiplied without end they would come to infinity or 0, and those times 0 to no number."""
+    rule = f"[[{kind}]]\nitems = {shop.item_ids[:20]}\nfactor = {factor}\n"
+    say(home, "format = 1\n" + (rule * count).replace("'", '"'))
+    answer = kiosk.recommend(customer, k=40)
+    assert kiosk.warnings == []
+    assert all(math.isfinite(item.score) for item in answer.items)
+    assert answer.tier == ("store-popular" if customer is None else "personal")
+    first = [item.item_id in shop.item_ids[:20] for item in answer.items if item.score]
+    assert first == sorted(first, reverse=kind == "boost")
 
 
 def test_a_column_that_the_items_lack_is_told_with_those_they_have(

@@ -103,11 +103,11 @@ class StoreSide:
         if not errors:
             self._good = parsed.rules
             return self._good
-        self._warnings.append(
-            "\n".join(errors) + "; the store's rules are those read before, and what this file "
-            "denies is not shown"
-        )
         good, denied = self._good.fitting(known), parsed.rules.fitting(known).deny
+        instead = "the store's rules are those read before" if good else "the store has no rules"
+        if denied:
+            instead += ", and what this file denies is not shown"
+        self._warnings.append("\n".join(errors) + f"; until it is mended, {instead}")
         return replace(good, deny=good.deny + denied)
 
     def take_warnings(self) -> list[str]:
