@@ -316,6 +316,15 @@ def test_a_shelf_that_turns_bad_leaves_what_was_known(home: Path, kiosk: Recomme
     ] * 2
 
 
+def test_new_rules_look_at_the_shelf_that_stays(home: Path, kiosk: Recommender) -> None:
+    (home / "shelf.csv").write_text("item_id,price,stock\ni000004,,0\ni000005,777,\n")
+    assert "i000004" not in shown(kiosk)
+    say(home, "format = 1\n[[deny]]\nprice = {from = 777, to = 777}\n")
+    assert not {"i000004", "i000005"} & shown(kiosk)
+    (home / "shelf.csv").write_text("item_id,price\ni000005,7\n")
+    assert {"i000004", "i000005"} < shown(kiosk)
+
+
 def test_two_writes_that_leave_length_and_time_are_told_apart_by_renaming(
     home: Path, kiosk: Recommender
 ) -> None:
