@@ -426,14 +426,22 @@ class Recommender:
         asking = Asking(self._rulebook.wish(None, ANYTHING), channel, k)
         rows: dict[str, int | None] = {}
         self._look_up(asking, rows, customer_id, basket, now, ANYTHING)
-        return explain(
+        serving = self._models.serving(customer_id, by_sales=self._popular_only)
+        explained = partial(
+            explain,
             row,
             asking,
-            self._models.serving(customer_id, by_sales=self._popular_only),
+            serving,
             policy=self.policy,
             customer_id=customer_id,
             unknown_items=tuple(each for each, found in rows.items() if found is None),
         )
+        try:
+            return explained()
+        except (HomeError, ReleaseError, RequestError) as error:
+            if not serving.falls_back(error):
+                raise
+            return explained()
 
     def _look_up(
         self,

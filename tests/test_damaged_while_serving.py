@@ -18,7 +18,7 @@ from c2rec.runtime.rules.store_side import StoreSide
 from c2rec.runtime.sync.sync import sync
 from tests.enrolled import enrol, lists_for, publish_lists
 from tests.experiments import NAME, SHARES, add_experiment
-from tests.release import Release
+from tests.release import Release, make_release
 from tests.repositories import make_head
 from tests.rule_cases import make_shop
 
@@ -156,3 +156,24 @@ def test_a_list_is_obeyed_where_the_customer_can_not_be_read_and_kept_from_a_hol
     assert (answer.online_as_of is None) == held
     found = [item.item_id for item in answer.items]
     assert set(found) == set(head.releases[0].item_ids) - {"i000008", "i000009"}
+
+
+def test_an_explanation_falls_back_as_the_answer_does(tmp_path: Path) -> None:
+    """The arm's own graph can't be run: the main model answers, and that is explained."""
+    release = make_release(tmp_path / "bundle")
+    add_experiment(release.folder)
+    install(release.folder, tmp_path / "home")
+    path = generation_path(tmp_path / "home", release.manifest.release)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE graphs SET onnx = x'6a' WHERE name = 'challenger.scorer.onnx'")
+    recommender = Recommender(Cache(path))
+    customers = [f"c{n:06}" for n in range(3, 30)]
+    customer = next(c for c in customers if assign(NAME, SHARES, c) == "challenger")
+    answer = recommender.recommend(customer)
+    found = recommender.explain(answer.items[2].item_id, customer)
+    recommender.close()
+    assert (answer.arm, answer.model) == (f"{NAME}/challenger", "main")
+    assert (found.arm, found.model, found.place) == (answer.arm, "main", 3)
+    assert found.value == answer.items[2].score
+    (warning,) = recommender.warnings
+    assert warning.endswith("the main model answers for arm challenger")

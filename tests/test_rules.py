@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.errors import DataError, ReleaseError, RequestError, TooNewError
+from c2rec.runtime.errors import DataError, HomeError, ReleaseError, RequestError, TooNewError
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.release.bundle import read_bundle
 from c2rec.runtime.release.install import install
@@ -17,6 +17,8 @@ from c2rec.runtime.rules.options import Options
 from c2rec.runtime.rules.policy import Touch
 from c2rec.runtime.rules.rules import Price, Rules, Selector
 from c2rec.runtime.rules.rules_file import check_rules, parse_rules, read_rules_text
+from c2rec.runtime.rules.shelf import Offer
+from c2rec.runtime.rules.store_side import StoreSide
 from c2rec.store_kiosk.desk import Asked, Desk
 from tests.release import Release, make_release, reseal
 from tests.rule_cases import make_shop, rows_of, to_toml
@@ -314,6 +316,21 @@ def test_a_shelf_that_turns_bad_leaves_what_was_known(home: Path, kiosk: Recomme
     assert [each.rpartition("; ")[2] for each in kiosk.warnings] == [
         "prices and stock are those read before"
     ] * 2
+
+
+def test_a_shelf_that_came_while_the_columns_could_not_be_read_counts(tmp_path: Path) -> None:
+    """The release is read for them; what was noticed by then must not be forgotten."""
+
+    def fail() -> list[str]:
+        raise HomeError("can't read")
+
+    store = StoreSide(tmp_path)
+    say(tmp_path, 'format = 1\n[[deny]]\nwhere = {category = "c1"}\n')
+    store.look(lambda: ["category"])
+    (tmp_path / "shelf.csv").write_text("item_id,stock\na,0\n")
+    with pytest.raises(HomeError):
+        store.look(fail)
+    assert store.look(lambda: ["category"]).shelf.offers == {"a": Offer(None, 0)}
 
 
 def test_new_rules_look_at_the_shelf_that_stays(home: Path, kiosk: Recommender) -> None:

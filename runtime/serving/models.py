@@ -161,11 +161,17 @@ class Serving:
         try:
             return self._answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
-            if self._arm is None or self.model is self._models.main:
+            if not self.falls_back(error):
                 raise
-            self._models.warn(self._arm, error)
-            self.model = self._models.main
             return self._answer(asking)
+
+    def falls_back(self, error: Exception) -> bool:
+        """Go over to the main model, where it is an arm's own that failed."""
+        if self._arm is None or self.model is self._models.main:
+            return False
+        self._models.warn(self._arm, error)
+        self.model = self._models.main
+        return True
 
     def answer_popular(self, asking: Asking) -> Picked:
         """Choose of what sells."""
