@@ -1,6 +1,8 @@
 """A release that breaks while it serves: what is known by then is left out all the same."""
 
+import gc
 import sqlite3
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -177,3 +179,26 @@ def test_an_explanation_falls_back_as_the_answer_does(tmp_path: Path) -> None:
     assert found.value == answer.items[2].score
     (warning,) = recommender.warnings
     assert warning.endswith("the main model answers for arm challenger")
+
+
+def test_of_an_arm_that_was_repaired_the_old_engine_is_let_go(tmp_path: Path) -> None:
+    """Filters that are kept ready for it must not keep it: it maps the arm's whole model."""
+    release = make_release(tmp_path / "bundle")
+    add_experiment(release.folder)
+    install(release.folder, tmp_path / "home")
+    (tmp_path / "home" / "rules.toml").write_text('format = 1\n[[deny]]\nitems = ["i000001"]\n')
+    recommender = Recommender.open(tmp_path / "home")
+    customers = [f"c{n:06}" for n in range(3, 30)]
+    customer = next(c for c in customers if assign(NAME, SHARES, c) == "challenger")
+    recommender.recommend(customer)
+    models = recommender._models
+    ((side, model),) = models._own.values()
+    engine, path = weakref.ref(model.tiers._engine), side._side.path
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").replace(path)
+    del side, model
+    models.follow({})
+    gc.collect()
+    assert engine() is None
+    assert recommender.recommend(customer).model == "challenger"
+    recommender.close()
