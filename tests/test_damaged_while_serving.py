@@ -1,6 +1,7 @@
 """A release that breaks while it serves: what is known by then is left out all the same."""
 
 import gc
+import json
 import sqlite3
 import weakref
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c2rec.runtime.errors import ReleaseError
 from c2rec.runtime.home.disk import generation_path
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.release.cache import Cache
@@ -202,3 +204,54 @@ def test_of_an_arm_that_was_repaired_the_old_engine_is_let_go(tmp_path: Path) ->
     assert engine() is None
     assert recommender.recommend(customer).model == "challenger"
     recommender.close()
+
+
+def spoil_tensor(path: Path, name: str, values: np.ndarray) -> None:
+    """Write over a tensor of an item side, in place."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    first, last = json.loads(content[8 : 8 + length])[name]["data_offsets"]
+    with path.open("r+b") as file:
+        file.seek(8 + length + first)
+        file.write(np.resize(values, (last - first) // values.itemsize).tobytes())
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, -7.0, np.inf, 3e38])
+@pytest.mark.parametrize("field", [None, "goes_with", "instead_of"])
+@pytest.mark.parametrize("factor", [0.5, 1000])
+def test_where_what_sells_is_damaged_nothing_denied_is_shown(
+    shop: Release, tmp_path: Path, value: float, field: str | None, factor: float
+) -> None:
+    """Numbers below that which marks what may not be shown would let it through."""
+    install(shop.folder, tmp_path)
+    denied = shop.item_ids[:20]
+    kind = "boost" if factor > 1 else "bury"
+    text = f"format = 1\n[[deny]]\nitems = {denied}\n".replace("'", '"')
+    text += f"[[{kind}]]\nprice = {{from = 0}}\nfactor = {factor}\n"
+    (tmp_path / "rules.toml").write_text(text)
+    recommender = Recommender(
+        Cache(generation_path(tmp_path, shop.manifest.release)), store=StoreSide(tmp_path)
+    )
+    spoil_tensor(recommender._cache.items_path, "popularity", np.array([value], np.float32))
+    options = Options() if field is None else Options(**{field: "i000000"})  # type: ignore[arg-type]
+    answer = recommender.recommend(k=30, options=options)
+    recommender.close()
+    assert {item.item_id for item in answer.items} == set(shop.item_ids[20:])
+
+
+def test_neighbours_that_are_no_items_are_damage_and_no_crash(tmp_path: Path) -> None:
+    """Where the online list's items are scored one by one, too."""
+    head = make_head(tmp_path / "head", publish=False)
+    head.publish()
+    kiosk = enrol(head, tmp_path / "home")
+    publish_lists(head, lists_for(["c000005"]))
+    sync(kiosk.home)
+    recommender = Recommender.open(kiosk.home)
+    spoil_tensor(recommender._cache.items_path, "neighbour_items", np.array([10**9], np.int32))
+    answer = recommender.recommend("c000005")
+    with pytest.raises(ReleaseError, match="arrays don't fit each other"):
+        recommender.explain("i000003", "c000005")
+    recommender.close()
+    assert answer.tier == "store-popular"
+    (warning,) = recommender.warnings
+    assert warning.endswith("answering by popularity")
