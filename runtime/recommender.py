@@ -33,7 +33,9 @@ which model ranked: the main one does where an arm's own fails.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -58,8 +60,9 @@ from c2rec.runtime.rules.shelf import Shelf
 from c2rec.runtime.rules.store_side import StoreSide
 from c2rec.runtime.serving.asked import Shown
 from c2rec.runtime.serving.asking import Asking
+from c2rec.runtime.serving.look_up import look_up
 from c2rec.runtime.serving.models import Models
-from c2rec.runtime.serving.related import About, Related
+from c2rec.runtime.serving.related import Related
 from c2rec.runtime.serving.who import Who, identity_of
 
 if TYPE_CHECKING:
@@ -316,12 +319,10 @@ class Recommender:
         asking = Asking(wish, channel, k)
         serving = self._models.serving(customer_id, by_sales=self._popular_only)
         try:
-            rows = self._look_up(asking, customer_id, basket, now)
-            asking.leave_out_bought(self._rulebook, now)
-            if options.about is not None:
-                rows[options.about] = self._cache.item_row(options.about)
-            if not self._popular_only:
-                self._ask_about(asking, options)
+            self._look_up(asking, rows, customer_id, basket, now, options)
+            if asking.about is not None and not self._popular_only:
+                ((_, name),) = self._cache.item_names([asking.about.row])
+                asking.ask_about(replace(asking.about, name=name), self._related, options.alike_in)
             picked = serving.answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
             # A shopper is waiting: what sells is still an answer, and says that it is one.
@@ -421,36 +422,48 @@ class Recommender:
                 f"one of its {self.manifest.counts.items:,} items"
             )
         asking = Asking(self._rulebook.wish(None, ANYTHING), channel, k)
-        rows = self._look_up(asking, customer_id, basket, now)
-        asking.leave_out_bought(self._rulebook, now)
-        return explain(
+        rows: dict[str, int | None] = {}
+        self._look_up(asking, rows, customer_id, basket, now, ANYTHING)
+        serving = self._models.serving(customer_id, by_sales=self._popular_only)
+        explained = partial(
+            explain,
             row,
             asking,
-            self._models.serving(customer_id, by_sales=self._popular_only),
+            serving,
             policy=self.policy,
             customer_id=customer_id,
             unknown_items=tuple(each for each, found in rows.items() if found is None),
         )
+        try:
+            return explained()
+        except (HomeError, ReleaseError, RequestError) as error:
+            if not serving.falls_back(error):
+                raise
+            return explained()
 
     def _look_up(
-        self, asking: Asking, customer_id: str | None, basket: Sequence[str], now: datetime
-    ) -> dict[str, int | None]:
-        """Look up who asks and what is in the basket; rows of its items, None for unknown ones."""
-        if customer_id is not None and not self._popular_only:
-            asking.customer = self._who.customer(customer_id)
-            asking.listed = self._who.listed(customer_id, now)
-        rows = {item_id: self._cache.item_row(item_id) for item_id in basket}
-        in_release = [row for row in rows.values() if row is not None]
-        asking.basket = np.unique(np.array(in_release, np.int64))
-        return rows
-
-    def _ask_about(self, asking: Asking, options: Options) -> None:
-        """Make a request one about an item, where it is about one that the release has."""
-        row = None if options.about is None else self._cache.item_row(options.about)
-        if row is not None:
-            ((_, name),) = self._cache.item_names([row])
-            about = About(row, name, instead=options.instead_of is not None)
-            asking.ask_about(about, self._related, options.alike_in)
+        self,
+        asking: Asking,
+        rows: dict[str, int | None],
+        customer_id: str | None,
+        basket: Sequence[str],
+        now: datetime,
+        options: Options,
+    ) -> None:
+        """Fill in ``asking`` and ``rows``, and what was bought; as ``look_up``."""
+        try:
+            look_up(
+                asking,
+                rows,
+                cache=self._cache,
+                who=None if self._popular_only else self._who,
+                customer_id=customer_id,
+                basket=basket,
+                options=options,
+                now=now,
+            )
+        finally:
+            asking.leave_out_bought(self._rulebook, now)
 
     def _count_good_answer(self) -> None:
         """Tell that the model answered, or had nothing to go by, while the release is on trial."""

@@ -22,6 +22,7 @@ from c2rec.runtime.home.state import State, find_floors, find_state, read_tables
 from c2rec.runtime.release.whole import damaged_arms, whole_cache
 from c2rec.store_kiosk.findings import Check, Finding, Found, Verdict
 from c2rec.store_kiosk.machine_checks import MACHINE_CHECKS
+from c2rec.store_kiosk.store_checks import STORE_CHECKS
 
 _STALE = timedelta(days=7)
 """A kiosk that has not synced for longer is told of."""
@@ -288,6 +289,7 @@ _CHECKS: dict[str, Check] = {
     "clock": _clock,
     "SQLite": _sqlite,
     "release": _release,
+    **STORE_CHECKS,
     "sync": _sync,
     "signatures": _expiry,
     "events": _outbox,

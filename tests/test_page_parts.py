@@ -47,6 +47,13 @@ def test_a_shelf_is_read_with_what_it_knows(tmp_path: Path) -> None:
         ("", "its columns are none; allowed: item_id and any of code, price, stock"),
         ("price\n3\n", "its columns are price; allowed"),
         ("item_id,colour\na,red\n", "its columns are item_id, colour; allowed"),
+        (
+            "item_id,stock,stock\na,0,5\n",
+            "stock, stock; allowed: item_id and any of code, price",
+        ),
+        ("item_id,price\na,1_0\n", "row 2: price is '1_0'"),
+        ("item_id,price\na,٣\n", "row 2: price is '٣'"),
+        ("item_id,stock\na,9999999999\n", "allowed: a whole number of up to 9 digits, or empty"),
         ("item_id,price\na\n", "row 2: has 1 cells; allowed: 2"),
         ("item_id,price\n,3\n", "row 2: item_id is empty"),
         ("item_id,price\na,1\nb,cheap\n", "row 3: price is 'cheap'; allowed"),

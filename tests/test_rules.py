@@ -1,5 +1,6 @@
 """Reading rules, following a store's files, and what becomes of a file that can't be used."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c2rec.runtime.errors import DataError, ReleaseError, RequestError, TooNewError
+from c2rec.runtime.errors import DataError, HomeError, ReleaseError, RequestError, TooNewError
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.release.bundle import read_bundle
 from c2rec.runtime.release.install import install
@@ -16,6 +17,8 @@ from c2rec.runtime.rules.options import Options
 from c2rec.runtime.rules.policy import Touch
 from c2rec.runtime.rules.rules import Price, Rules, Selector
 from c2rec.runtime.rules.rules_file import check_rules, parse_rules, read_rules_text
+from c2rec.runtime.rules.shelf import Offer
+from c2rec.runtime.rules.store_side import StoreSide
 from c2rec.store_kiosk.desk import Asked, Desk
 from tests.release import Release, make_release, reseal
 from tests.rule_cases import make_shop, rows_of, to_toml
@@ -232,6 +235,64 @@ def test_a_file_that_turns_bad_leaves_the_last_good_rules_and_denies_what_it_den
     assert len(kiosk.warnings) == 2
 
 
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        '[deny]\nitems = ["i000003"]\n',
+        '[[deny]]\nname = ""\nitems = ["i000003"]\n',
+        '[[deny]]\nitems = ["i000003"]\nreason = "recalled"\n',
+    ],
+)
+def test_a_slip_in_what_denies_does_not_show_it(
+    home: Path, kiosk: Recommender, shop: Release, faulty: str
+) -> None:
+    """Also where no good file was ever read."""
+    say(home, "format = 1\n" + faulty)
+    assert shown(kiosk) == set(shop.item_ids) - {"i000003"}
+    (warning,) = kiosk.warnings
+    assert warning.endswith(
+        "until it is mended, the store has no rules, and what this file denies is not shown"
+    )
+
+
+def test_a_slip_in_another_rule_denies_nothing(
+    home: Path, kiosk: Recommender, shop: Release
+) -> None:
+    say(home, 'format = 1\n[[boost]]\nitems = ["i000003"]\nfactor = 0\n')
+    assert shown(kiosk) == set(shop.item_ids)
+    (warning,) = kiosk.warnings
+    assert warning.endswith("until it is mended, the store has no rules")
+
+
+def test_of_many_errors_the_first_are_told_and_the_rest_counted() -> None:
+    parsed = parse_rules("format = 1\n" + "[[deny]]\n" * 400, file="rules.toml", origin="store")
+    assert len(parsed.errors) == 21
+    assert parsed.errors[-1] == "rules.toml: and 380 more"
+
+
+@pytest.mark.parametrize("count", [13, 120])
+@pytest.mark.parametrize(("kind", "factor"), [("boost", 1000), ("bury", 0.001)])
+@pytest.mark.parametrize("customer", [None, "c000005"])
+def test_many_factors_on_one_item_stay_numbers(
+    home: Path,
+    kiosk: Recommender,
+    shop: Release,
+    count: int,
+    kind: str,
+    factor: float,
+    customer: str | None,
+) -> None:
+    """Multiplied without end they would come to infinity or 0, and those times 0 to no number."""
+    rule = f"[[{kind}]]\nitems = {shop.item_ids[:20]}\nfactor = {factor}\n"
+    say(home, "format = 1\n" + (rule * count).replace("'", '"'))
+    answer = kiosk.recommend(customer, k=40)
+    assert kiosk.warnings == []
+    assert all(math.isfinite(item.score) for item in answer.items)
+    assert answer.tier == ("store-popular" if customer is None else "personal")
+    first = [item.item_id in shop.item_ids[:20] for item in answer.items if item.score]
+    assert first == sorted(first, reverse=kind == "boost")
+
+
 def test_a_column_that_the_items_lack_is_told_with_those_they_have(
     home: Path, kiosk: Recommender, shop: Release
 ) -> None:
@@ -255,6 +316,30 @@ def test_a_shelf_that_turns_bad_leaves_what_was_known(home: Path, kiosk: Recomme
     assert [each.rpartition("; ")[2] for each in kiosk.warnings] == [
         "prices and stock are those read before"
     ] * 2
+
+
+def test_a_shelf_that_came_while_the_columns_could_not_be_read_counts(tmp_path: Path) -> None:
+    """The release is read for them; what was noticed by then must not be forgotten."""
+
+    def fail() -> list[str]:
+        raise HomeError("can't read")
+
+    store = StoreSide(tmp_path)
+    say(tmp_path, 'format = 1\n[[deny]]\nwhere = {category = "c1"}\n')
+    store.look(lambda: ["category"])
+    (tmp_path / "shelf.csv").write_text("item_id,stock\na,0\n")
+    with pytest.raises(HomeError):
+        store.look(fail)
+    assert store.look(lambda: ["category"]).shelf.offers == {"a": Offer(None, 0)}
+
+
+def test_new_rules_look_at_the_shelf_that_stays(home: Path, kiosk: Recommender) -> None:
+    (home / "shelf.csv").write_text("item_id,price,stock\ni000004,,0\ni000005,777,\n")
+    assert "i000004" not in shown(kiosk)
+    say(home, "format = 1\n[[deny]]\nprice = {from = 777, to = 777}\n")
+    assert not {"i000004", "i000005"} & shown(kiosk)
+    (home / "shelf.csv").write_text("item_id,price\ni000005,7\n")
+    assert {"i000004", "i000005"} < shown(kiosk)
 
 
 def test_two_writes_that_leave_length_and_time_are_told_apart_by_renaming(

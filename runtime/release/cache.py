@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -263,13 +263,26 @@ class Cache:
             if row is None:
                 return None
             components, has, items, channels, days = row
-            return Customer(
-                components=np.frombuffer(components, np.float32).reshape(3, -1),
-                has=np.frombuffer(has, np.uint8).astype(np.bool_),
+            size, count = self._shape
+            found = Customer(
+                components=np.frombuffer(components, np.float32).reshape(3, size),
+                has=np.frombuffer(has, np.uint8).astype(np.bool_).reshape(3),
                 history_items=np.frombuffer(items, np.int32),
                 history_channels=np.frombuffer(channels, np.uint8),
                 history_days=np.frombuffer(days, np.int32),
             )
+            length = len(found.history_items)
+            if not length == len(found.history_channels) == len(found.history_days):
+                raise ValueError("a customer's history has items, channels or days alone")
+            if length and not 0 <= found.history_items.min() <= found.history_items.max() < count:
+                raise ValueError("a customer's history names a row that no item has")
+            return found
+
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        """Size of an embedding, and how many items there are."""
+        manifest = self.manifest()
+        return manifest.embedding_size, manifest.counts.items
 
     def count_customers(self) -> int:
         """How many customers are here: of a release that came by sync, the store's own."""

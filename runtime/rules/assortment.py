@@ -8,6 +8,7 @@ with this added, hold the best k of all: what a group has behind its first k is 
 
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,9 @@ class Assortment:
     def __init__(self, allowed: _Flags | None, factors: _Floats | None) -> None:
         self.allowed = allowed
         self.factors = factors
-        self._groups: dict[Engine, list[Group]] = {}
-        self._whole: dict[Engine, Filter] = {}
+        # weakly: an engine that is replaced goes, with the model that it maps
+        self._groups: WeakKeyDictionary[Engine, list[Group]] = WeakKeyDictionary()
+        self._whole: WeakKeyDictionary[Engine, Filter] = WeakKeyDictionary()
 
     def among(self, rows: npt.NDArray[np.int64]) -> _Flags:
         """Which of some rows may be shown: bool (m,)."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from c2rec.runtime.release.cache import Cache
 from c2rec.runtime.rules.rules import Selector
-from c2rec.runtime.rules.shelf import Shelf
+from c2rec.runtime.rules.shelf import Offer, Shelf
 
 PRICE = "price"
 """The column that has the price of an item of which the shelf doesn't know one."""
@@ -92,14 +92,11 @@ class Goods:
         """int64 (n,), ``UNKNOWN`` where the shelf doesn't say"""
         self._on_shelf = np.full(self.count, np.nan)  # prices
         if shelf.offers:
-            row_of = {item_id: row for row, item_id in enumerate(cache.item_ids())}
-            for item_id, offer in shelf.offers.items():
-                row = row_of.get(item_id)
-                if row is not None:
-                    if offer.stock is not None:
-                        self.stock[row] = offer.stock
-                    if offer.price is not None:
-                        self._on_shelf[row] = offer.price
+            nothing = Offer()
+            offers = [shelf.offers.get(item_id, nothing) for item_id in cache.item_ids()]
+            stocks = [UNKNOWN if each.stock is None else each.stock for each in offers]
+            prices = [math.nan if each.price is None else each.price for each in offers]
+            self.stock, self._on_shelf = np.array(stocks, np.int64), np.array(prices)
 
     @property
     def prices(self) -> npt.NDArray[np.float64]:

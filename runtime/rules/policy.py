@@ -14,6 +14,9 @@ from c2rec.runtime.rules.rules import NEVER, Cap, Origin, Rule, Rules
 HidingEffect: TypeAlias = Literal["denied", "not allowed", "sold out", "stock unknown"]
 Effect: TypeAlias = HidingEffect | Literal["boosted", "buried", "window", "cap"]
 
+MOST_FACTOR = 1e9
+"""Many rules together multiply by no more, and by no less than 1 by it: neither infinity nor 0."""
+
 _Flags = npt.NDArray[np.bool_]
 _Value = TypeVar("_Value")
 
@@ -85,7 +88,10 @@ class Policy:
         for rule in self._rules("weigh"):
             if self.factors is None:
                 self.factors = np.ones(goods.count)
-            self.factors[goods.matching(rule.selector)] *= rule.factor
+            with np.errstate(over="ignore", under="ignore"):  # of more than a hundred rules
+                self.factors[goods.matching(rule.selector)] *= rule.factor
+        if self.factors is not None:
+            self.factors = np.clip(self.factors, 1 / MOST_FACTOR, MOST_FACTOR)
         self.windows: npt.NDArray[np.int32] | None = None
         for rule in self._rules("bought"):
             if self.windows is None:

@@ -84,7 +84,9 @@ class Rulebook:
         for warning in self._store.take_warnings():
             self._warn(warning)
         if said is not self._said:
-            self._said, self._policy, self._goods = said, None, None
+            if said.shelf is not self._said.shelf:
+                self._goods = None
+            self._said, self._policy = said, None
             self._kept.clear()
 
     @property

@@ -6,6 +6,7 @@ a store denies must not be shown because of a slip in another line.
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -26,6 +27,8 @@ FORMAT = 1
 RULES_BYTES = 1 << 20
 """A longer file is refused unread."""
 MOST_RULES = 500
+MOST_ERRORS = 20
+"""So many are told one by one."""
 MOST_N = 1000
 MOST_DAYS = 36_500
 MOST_STOCK = 1_000_000
@@ -141,7 +144,10 @@ class _Reader:
         )
         found = self._document.get("format")
         newer = type(found) is int and found > FORMAT
-        return Parsed(rules, tuple(self._errors), newer)
+        told, more = self._errors[:MOST_ERRORS], len(self._errors) - MOST_ERRORS
+        if more > 0:
+            told.append(f"{self._file}: and {more:,} more")
+        return Parsed(rules, tuple(told), newer)
 
     def _attempt(
         self, make: Callable[_Given, _Value | None], *args: _Given.args, **kwargs: _Given.kwargs
@@ -194,12 +200,23 @@ class _Reader:
         value = self._document.get(kind, [])
         if not isinstance(value, list):
             self._errors.append(f"{self._file}: {_refused(kind, value, f'tables [[{kind}]]')}")
-            return []
+            # [deny] with single brackets: what it denies is not shown all the same
+            return [(1, value)] if isinstance(value, dict) else []
         return list(enumerate(value, start=1))
 
     def _rules(self, kind: str) -> tuple[Rule, ...]:
-        found = [self._attempt(self._rule, cast(Kind, kind), *each) for each in self._entries(kind)]
-        return tuple(rule for rule in found if rule is not None)
+        found = []
+        for number, entry in self._entries(kind):
+            rule = self._attempt(self._rule, cast(Kind, kind), number, entry)
+            found.append(self._all_the_same(number, entry) if rule is None else rule)
+        return tuple(rule for rule in found if rule is not None and rule.kind == kind)
+
+    def _all_the_same(self, number: int, entry: Any) -> Rule | None:
+        """What a faulty rule would deny, where that can be read."""
+        with suppress(DataError):
+            if isinstance(entry, dict):
+                return Rule("deny", number, "", self._origin, _selector("", entry))
+        return None
 
     def _rule(self, kind: Kind, number: int, entry: Any) -> Rule:
         where, name = _head(kind, number, entry)

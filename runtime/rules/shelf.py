@@ -56,10 +56,10 @@ def read_shelf(path: Path) -> Shelf:
 def _parse(path: Path, rows: Iterable[list[str]]) -> Shelf:
     numbered = enumerate(rows, start=1)
     _, head = next(numbered, (1, []))
-    if "item_id" not in head or not set(head) <= set(COLUMNS):
+    if "item_id" not in head or not set(head) <= set(COLUMNS) or len(set(head)) < len(head):
         raise DataError(
             f"{path}: its columns are {', '.join(head) or 'none'}; "
-            f"allowed: item_id and any of {', '.join(COLUMNS[1:])}"
+            f"allowed: item_id and any of {', '.join(COLUMNS[1:])}, each once"
         )
     offers: dict[str, Offer] = {}
     codes: dict[str, str] = {}
@@ -97,8 +97,8 @@ def _both(before: Offer, offer: Offer) -> Offer:
 def _number(column: str, cell: str) -> float | None:
     if not cell:
         return None
-    try:
-        value = float(cell)
+    try:  # Python would read 1_0 and digits of any script, too
+        value = float(cell) if cell.isascii() and "_" not in cell else math.nan
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
@@ -110,5 +110,7 @@ def _whole(column: str, cell: str) -> int | None:
     if not cell:
         return None
     if not cell.isascii() or not cell.isdigit() or len(cell) > 9:
-        raise ValueError(f"{column} is {cell!r}; allowed: a whole number, or empty")
+        raise ValueError(
+            f"{column} is {cell!r}; allowed: a whole number of up to 9 digits, or empty"
+        )
     return int(cell)

@@ -54,24 +54,22 @@ class StoreSide:
         Args:
             columns: of the items of the release that answers; asked for where rules name any.
         """
-        moved = self._look_at_shelf()
+        self._look_at_shelf()
         if self._look_at_rules() or self._other_columns(columns):
             self._said = Said(self._rules(columns), self._shelf)
-        elif moved:
+        elif self._said.shelf is not self._shelf:  # or was, when the columns could not be read
             self._said = self._said._replace(shelf=self._shelf)
         return self._said
 
-    def _look_at_shelf(self) -> bool:
+    def _look_at_shelf(self) -> None:
         stamp = file_stamp(self._shelf_path)
         if stamp == self._shelf_stamp:
-            return False
+            return
         self._shelf_stamp = stamp
         try:
             self._shelf = read_shelf(self._shelf_path)
         except DataError as error:  # what was read before is better than nothing
             self._warnings.append(f"{error}; prices and stock are those read before")
-            return False
-        return True
 
     def _look_at_rules(self) -> bool:
         stamp = file_stamp(self._rules_path)
@@ -103,11 +101,11 @@ class StoreSide:
         if not errors:
             self._good = parsed.rules
             return self._good
-        self._warnings.append(
-            "\n".join(errors) + "; the store's rules are those read before, and what this file "
-            "denies is not shown"
-        )
         good, denied = self._good.fitting(known), parsed.rules.fitting(known).deny
+        instead = "the store's rules are those read before" if good else "the store has no rules"
+        if denied:
+            instead += ", and what this file denies is not shown"
+        self._warnings.append("\n".join(errors) + f"; until it is mended, {instead}")
         return replace(good, deny=good.deny + denied)
 
     def take_warnings(self) -> list[str]:

@@ -13,6 +13,7 @@ from c2rec.runtime.rules.assortment import Assortment
 
 Rows = npt.NDArray[np.int64]
 NO_ROWS: Rows = np.empty(0, np.int64)
+_MOST_SOLD = np.float32(1e12)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,12 @@ def history_of(customer: Customer | None, in_basket: Rows, channel: Channel) -> 
     # A history holds an item once per channel, as it did in training.
     new = np.setdiff1d(in_basket, items[channels == here])
     return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])
+
+
+def units_sold(popularity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Units sold (items,), of an array that may be damaged: what can't be so counts as 0."""
+    units: npt.NDArray[np.float32] = np.fmin(np.fmax(popularity, np.float32(0)), _MOST_SOLD)
+    return units
 
 
 def best_of(values: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_], k: int) -> Rows:

@@ -116,7 +116,8 @@ class Asking:
             asked = Asked(kept_back, depth, self.channel, assortment, rows)
             ranked = None if known is None else tiers.modelled(known, asked)
             ranked = ranked or tiers.popular(asked)
-            return choose(ranked, listed, tiers.manifest, CHANNELS.index(self.channel), depth)
+            channel = CHANNELS.index(self.channel)
+            return choose(ranked, listed, tiers.manifest, channel, depth, asked=self.k)
 
         return rank if alike is None else lambda depth: alike_first(alike, rank, depth)
 

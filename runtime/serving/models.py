@@ -161,14 +161,22 @@ class Serving:
         try:
             return self._answer(asking)
         except (HomeError, ReleaseError, RequestError) as error:
-            if self._arm is None or self.model is self._models.main:
+            if not self.falls_back(error):
                 raise
-            self._models.warn(self._arm, error)
-            self.model = self._models.main
             return self._answer(asking)
+
+    def falls_back(self, error: Exception) -> bool:
+        """Go over to the main model, where it is an arm's own that failed."""
+        if self._arm is None or self.model is self._models.main:
+            return False
+        self._models.warn(self._arm, error)
+        self.model = self._models.main
+        return True
 
     def answer_popular(self, asking: Asking) -> Picked:
         """Choose of what sells."""
+        if asking.about is not None or self._in_popular_arm(asking):
+            asking.listed = None
         return asking.answer(self.model.tiers, None, self.model.told)
 
     def known(self, asking: Asking) -> Known | None:
@@ -176,11 +184,13 @@ class Serving:
 
         What is asked about an item is answered alike in every arm: no taste takes part in it.
         """
-        popular = self._arm is not None and self._arm.serves == "popular" and asking.about is None
-        if self._by_sales or popular:
+        if self._by_sales or self._in_popular_arm(asking):
             asking.listed = None  # a list is made for the customer
             return None
         return asking.known(self.model.tiers)
+
+    def _in_popular_arm(self, asking: Asking) -> bool:
+        return self._arm is not None and self._arm.serves == "popular" and asking.about is None
 
     def _answer(self, asking: Asking) -> Picked:
         return asking.answer(self.model.tiers, self.known(asking), self.model.told)

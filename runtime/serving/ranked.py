@@ -54,7 +54,8 @@ class Chosen(NamedTuple):
     """What it is ranked by."""
     attention: tuple[float, float, float]
     by_list: bool
-    """Whether it is there because the list has it: the offline ranking's first k lack it."""
+    """Whether it is there because the list has it: it isn't among the first of the offline ranking,
+    as many as were asked for."""
 
 
 class Ranking(NamedTuple):
@@ -74,7 +75,13 @@ class Ranking(NamedTuple):
 
 
 def choose(
-    ranked: Ranked, listed: Listed | None, manifest: Manifest, channel: int, k: int
+    ranked: Ranked,
+    listed: Listed | None,
+    manifest: Manifest,
+    channel: int,
+    k: int,
+    *,
+    asked: int,
 ) -> Ranking:
     """Take the k best, merged with the list where it is fresh.
 
@@ -83,20 +90,22 @@ def choose(
         listed: the customer's online list, or None.
         manifest: of the release.
         channel: 0 offline, 1 online.
-        k: how many items, at least 1.
+        k: how many items, at least 1; rules may need more than were asked for.
+        asked: how many were asked for.
     """
     best = ranked.best
     path: AnswerPath = "offline"
+    from_list = set[int]()
     rows, values = best.rows[:k], best.scores[:k]
     if listed is not None and len(listed.rows) and listed.fresh.share > 0:
         path, (rows, values) = _merged(ranked, listed, manifest, channel, k)
-    first = set(best.rows[:k].tolist())
+        from_list = set(listed.rows.tolist()) - set(best.rows[:asked].tolist())
     attention: dict[int, tuple[float, float, float]] = {}
     for part in (ranked.listed, best):
         alphas = map(tuple, part.attention.T.tolist())
         attention |= dict(zip(part.rows.tolist(), alphas, strict=True))
     items = [
-        Chosen(row, value, attention[row], row not in first)
+        Chosen(row, value, attention[row], row in from_list)
         for row, value in zip(rows.tolist(), values.tolist(), strict=True)
     ]
     return Ranking(ranked, path, items)

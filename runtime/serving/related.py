@@ -25,7 +25,7 @@ import numpy.typing as npt
 from c2rec.runtime.records import CHANNELS
 from c2rec.runtime.release.cache import Cache
 from c2rec.runtime.rules.goods import Columns
-from c2rec.runtime.serving.asked import Asked, Rows
+from c2rec.runtime.serving.asked import Asked, Rows, units_sold
 from c2rec.runtime.serving.categories import Categories
 from c2rec.runtime.serving.ranked import Chosen, Ranked, Ranking, Scored
 
@@ -89,7 +89,7 @@ class Related:
         rows = np.flatnonzero(kept)  # (m,)
         likeness = self.likeness(row, rows)
         rows, likeness = rows[likeness > 0], likeness[likeness > 0]
-        sold = self._popularity[CHANNELS.index(asked.channel)][rows].astype(np.float64)
+        sold = units_sold(self._popularity[CHANNELS.index(asked.channel)])[rows].astype(np.float64)
         selling = np.log1p(sold)
         if asked.assortment.log_factors is not None:
             selling += asked.assortment.log_factors[rows]

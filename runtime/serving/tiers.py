@@ -12,7 +12,7 @@ import numpy.typing as npt
 from c2rec.runtime.records import CHANNELS, Channel, Tier
 from c2rec.runtime.release.cache import Customer
 from c2rec.runtime.release.manifest import Manifest
-from c2rec.runtime.serving.asked import Asked, Rows, best_of, history_of
+from c2rec.runtime.serving.asked import Asked, Rows, best_of, history_of, units_sold
 from c2rec.runtime.serving.because import Basis
 from c2rec.runtime.serving.ranked import Ranked, Scored
 
@@ -74,7 +74,7 @@ class Tiers:
 
     def modelled(self, known: Known, asked: Asked) -> Ranked | None:
         """Rank by the model; None where nothing is left."""
-        from c2rec.runtime.engine.engine import Request
+        from c2rec.runtime.engine.engine import Request, fitting_arrays
 
         basis, channel = known.basis, CHANNELS.index(asked.channel)
         components = basis.components[None]
@@ -82,9 +82,10 @@ class Tiers:
         best = self._best(request, asked)
         if not len(best.rows):
             return None
-        scores, attention = self._engine.scorer.score_rows(
-            asked.listed, components, known.has, channel, basis.items
-        )
+        with fitting_arrays():
+            scores, attention = self._engine.scorer.score_rows(
+                asked.listed, components, known.has, channel, basis.items
+            )
         raised = scores + self._raise(asked, asked.listed)
         listed = Scored(asked.listed, raised, attention)
         return Ranked(known.tier, best, listed, basis, _factors(asked))
@@ -119,15 +120,18 @@ class Tiers:
         self, row: int, known: Known, channel: int
     ) -> tuple[float, npt.NDArray[np.float32]]:
         """The engine's score of one item, and its attention (3,)."""
+        from c2rec.runtime.engine.engine import fitting_arrays
+
         components, history = known.basis.components[None], known.basis.items
-        scores, attention = self._engine.scorer.score_rows(
-            np.array([row], np.int64), components, known.has, channel, history
-        )
+        with fitting_arrays():
+            scores, attention = self._engine.scorer.score_rows(
+                np.array([row], np.int64), components, known.has, channel, history
+            )
         return float(scores[0]), attention[:, 0]
 
     def popular(self, asked: Asked) -> Ranked:
         """Rank by what sells, times its factor, and what has not been sold by item id."""
-        sold = self.popularity[CHANNELS.index(asked.channel)]  # (items,)
+        sold = units_sold(self.popularity[CHANNELS.index(asked.channel)])  # (items,)
         kept = np.ones(len(sold), np.bool_)
         if asked.assortment.allowed is not None:
             kept &= asked.assortment.allowed
