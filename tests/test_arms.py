@@ -14,9 +14,12 @@ from click.testing import CliRunner
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.erasure.erase import erase
 from c2rec.runtime.errors import ReleaseError
-from c2rec.runtime.home.disk import kept_path
+from c2rec.runtime.events.batches import parse_batch
+from c2rec.runtime.events.outbox import Outbox
+from c2rec.runtime.home.disk import generation_path, kept_path
 from c2rec.runtime.home.identity import identity_path
 from c2rec.runtime.home.settings import changed, read_settings, settings_path
+from c2rec.runtime.home.state import read_state
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS
 from c2rec.runtime.release.experiment import assign
@@ -443,6 +446,28 @@ def test_on_an_enrolled_kiosk_the_pseudonym_decides(enrolled: Kiosk) -> None:
     for arm in SHARES:
         assert recommender.recommend(of_arm(enrolled, arm)[0]).arm == f"spring/{arm}"
     recommender.close()
+
+
+def test_what_a_till_records_has_the_arm_of_its_customer(enrolled: Kiosk) -> None:
+    """Also where it isn't told; and a release that can't be read costs no purchase."""
+
+    def record(*options: str) -> None:
+        arguments = ["--home", str(enrolled.home), "record", "bought", "i000001", *options]
+        assert CliRunner().invoke(kiosk_main, arguments).exit_code == 0
+
+    for arm in SHARES:
+        record("--customer", of_arm(enrolled, arm)[0])
+    record("--customer", of_arm(enrolled, "main")[0], "--arm", "spring/challenger")
+    record()
+    generation_path(enrolled.home, read_state(enrolled.home).active.name).write_bytes(b"damaged")
+    record("--customer", of_arm(enrolled, "main")[0])
+    outbox = Outbox(enrolled.home, enrolled.identity)
+    frozen = outbox.freeze()
+    outbox.close()
+    assert frozen is not None
+    records = parse_batch(frozen.content, enrolled.identity.device_key).records
+    told = [each.event.arm for each in records]
+    assert told == [*(f"spring/{arm}" for arm in SHARES), "spring/challenger", None, None]
 
 
 def test_without_its_identity_a_kiosk_assigns_nobody(enrolled: Kiosk) -> None:

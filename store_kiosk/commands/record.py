@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from c2rec.runtime.errors import EventError, IdentityError
+from c2rec.runtime.errors import EventError, HomeError, IdentityError, ReleaseError
 from c2rec.runtime.events.events import KINDS
 from c2rec.runtime.records import CHANNELS, TIERS
 from c2rec.store_kiosk.commands.options import JSON, WrongUsageError, echo_json
@@ -47,7 +47,11 @@ T = TypeVar("T")
 @click.option("--release", help="Release that answered.")
 @click.option("--tier", type=click.Choice(TIERS), help="Tier that answered.")
 @click.option("--path", "answered", help="Path that answered, as recommend --json tells it.")
-@click.option("--arm", help="Arm of an experiment, as recommend --json tells it.")
+@click.option(
+    "--arm",
+    help="Arm of an experiment, as recommend --json tells it; "
+    "default: the customer's, by the active release.",
+)
 @click.option("--model", help="Model that ranked, as recommend --json tells it.")
 @JSON
 @click.pass_obj
@@ -70,8 +74,8 @@ def record(
 ) -> None:
     """Record that each ITEM was shown, tapped, bought or dismissed; print the event's id.
 
-    It is on disk when the id is printed, and goes to head office with the next sync, or with
-    queue --send.
+    It is on disk when the id is printed, and goes to head office with the next queue --send, which
+    the timer of install --systemd runs.
     """
     from c2rec.runtime.events.events import Event, EventItem
     from c2rec.runtime.events.outbox import Outbox
@@ -81,6 +85,7 @@ def record(
         check_customer_id(customer)
     identity = enrolled(home)
     unsaid = (1,) if kind == "bought" else ()
+    who = None if customer is None else pseudonym(identity.customer_key, customer).hex()
     quantities = _each("--quantity", quantity or unsaid, len(items))
     prices = _each("--price", price, len(items))
     try:
@@ -96,12 +101,12 @@ def record(
                 for position, item in enumerate(items, start=1)
             ),
             channel=channel,
-            customer=None if customer is None else pseudonym(identity.customer_key, customer).hex(),
+            customer=who,
             session=session,
             release=release,
             tier=tier,
             path=answered,
-            arm=arm,
+            arm=arm or _arm_of(home, who),
             model=model,
         )
     except EventError as error:  # every field of it is an option or an argument
@@ -115,6 +120,26 @@ def record(
         echo_json({"schema": 1, "event_id": event_id})
     else:
         click.echo(event_id)
+
+
+def _arm_of(home: Path, customer: str | None) -> str | None:
+    """The arm that a customer, by pseudonym, is in by the active release; None where none tells."""
+    from c2rec.runtime.home.disk import generation_path
+    from c2rec.runtime.home.state import find_state
+    from c2rec.runtime.release.cache import Cache
+
+    try:
+        state = find_state(home)
+        if customer is None or state is None:
+            return None
+        cache = Cache(generation_path(home, state.active.name))
+        try:
+            experiment = cache.manifest().experiment
+        finally:
+            cache.close()
+    except (HomeError, ReleaseError):  # what happened counts, whatever became of the release
+        return None
+    return None if experiment is None else experiment.label(experiment.arm_of(customer))
 
 
 def enrolled(home: Path) -> "Identity":
