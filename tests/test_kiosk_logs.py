@@ -22,6 +22,7 @@ from c2rec.store_kiosk.foreign import foreign_logs
 from c2rec.store_kiosk.logs import Logger
 from tests.enrolled import Kiosk, make_kiosk
 from tests.kiosk_page import TOKEN, serve_page
+from tests.terminals import all_shown
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 CUSTOMER = "c000003"
@@ -300,7 +301,6 @@ def test_a_person_at_a_terminal_reads_text_of_serve_too(made: Kiosk) -> None:
         env=os.environ | {"C2REC_LOG_FORMAT": ""},
     )
     os.close(inside)
-    shown = os.read(outside, 10_000).decode()
-    os.close(outside)
+    shown = all_shown(outside)
     assert (done.returncode, done.stdout) == (1, b"")
     assert shown.startswith("Error: can't listen on 203.0.113.1 port 8765")

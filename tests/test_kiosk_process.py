@@ -12,6 +12,7 @@ import pytest
 
 from c2rec.runtime.release.install import install
 from tests.release import make_release
+from tests.terminals import all_shown
 
 NAME = "2020-07-27-00000001"
 
@@ -43,8 +44,7 @@ def test_progress_is_shown_on_a_terminal(made: Path, tmp_path: Path) -> None:
     arguments = ["--home", str(tmp_path), "install", str(made / "bundle")]
     subprocess.run([*command, *arguments], stderr=inside, stdout=subprocess.PIPE, check=True)
     os.close(inside)
-    shown = os.read(outside, 10_000).decode()
-    os.close(outside)
+    shown = all_shown(outside)
     assert "checking items.safetensors" in shown
     assert shown.endswith("\r\x1b[K")
 
