@@ -122,7 +122,8 @@ def publish(
         )
         report("signing")
         repository.write_target(f"rel/{number}.json", release.to_json().encode())
-        point_ring(repository, ring, number, waves=waves, floor=floor)
+        moved = point_ring(repository, ring, number, waves=waves, floor=floor)
+        _tell_an_end(moved, releases, bundle, report)
         _prune(repository, [number, *(each.seq for each in releases)], keep)
         repository.commit()
     return Published(
@@ -174,6 +175,24 @@ def published_releases(repository: SignedRepository) -> list[PublishedRelease]:
         except (ReleaseError, ValueError) as error:
             raise PublishError(f"the repository's {target}: {error}") from error
     return sorted(found, key=lambda release: -release.seq)
+
+
+def _tell_an_end(
+    moved: Moved,
+    releases: Sequence[PublishedRelease],
+    bundle: Bundle,
+    report: Callable[[str], None],
+) -> None:
+    """Warn where a ring's release carries an experiment that the next one doesn't."""
+    before = [each for each in releases if moved.before and each.seq == moved.before.seq]
+    running = before[0].manifest.experiment if before else None
+    following = bundle.manifest.experiment
+    if running is not None and (following is None or following.name != running.name):
+        report(
+            f"Warning: release {before[0].seq} carries the experiment {running.name!r}, and this "
+            f"one doesn't: it ends where ring {moved.ring.ring} takes this one; to go on with it, "
+            "bundle with --experiment"
+        )
 
 
 def _refuse_published(bundle: Bundle, releases: Sequence[PublishedRelease], ring: str) -> None:

@@ -481,6 +481,21 @@ def test_without_its_identity_a_kiosk_assigns_nobody(enrolled: Kiosk) -> None:
         recommender.close()
 
 
+def test_a_release_that_ends_an_experiment_is_told_of(enrolled: Kiosk) -> None:
+    told = list[str]()
+
+    def publish(**bundle: Any) -> list[str]:
+        told.clear()
+        options = {"report": told.append}
+        enrolled.head.publish(customers=CUSTOMERS, options=options, **bundle)
+        return [line for line in told if line.startswith("Warning")]
+
+    assert publish(seed=5, change=add_experiment) == []
+    (warning,) = publish(seed=6)
+    assert "release 2 carries the experiment 'spring', and this one doesn't" in warning
+    assert publish(seed=7) == []
+
+
 def test_the_arms_stay_from_release_to_release(enrolled: Kiosk) -> None:
     def arms() -> list[str | None]:
         recommender = Recommender.open(enrolled.home)
