@@ -191,7 +191,7 @@ def test_homes_of_users_are_hidden_unless_something_is_read_there(plan: Plan) ->
     assert "ProtectHome=yes" in make_units(plan)["c2rec-kiosk.service"]
     for changed in (
         replace(plan, home=Path("/home/kiosk/c2rec")),
-        replace(plan, command=("/root/venv/bin/c2rec-kiosk",)),
+        replace(plan, command=("/home/kiosk/venv/bin/c2rec-kiosk",)),
         replace(plan, reads=(Path("/home/kiosk/pictures"),)),
     ):
         for name, unit in make_units(changed).items():

@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from c2rec.runtime.records import CHANNELS
-from c2rec.store_kiosk.commands.options import JSON, echo_json
+from c2rec.store_kiosk.commands.options import (
+    BASKET,
+    CHANNEL,
+    JSON,
+    VISITORS,
+    echo_json,
+)
 from c2rec.store_kiosk.commands.recommend import id_of, split_basket
 from c2rec.store_kiosk.render import plain
 
@@ -17,27 +22,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("item")
 @click.option("--customer", metavar="CUSTOMER", help="Whom it is or isn't recommended to.")
-@click.option(
-    "--basket",
-    multiple=True,
-    metavar="ITEM,ITEM",
-    help="Items in the basket; repeatable. Quote an id that holds a comma: '\"a,b\",c'.",
-)
-@click.option(
-    "--channel",
-    type=click.Choice(CHANNELS),
-    default="offline",
-    show_default=True,
-    help="Where the customer is.",
-)
+@BASKET
+@CHANNEL
 @click.option(
     "-k", default=10, show_default=True, help="Items of the answer in which its place is told."
 )
-@click.option(
-    "--visitors/--no-visitors",
-    default=None,
-    help="Look up a customer whom this store doesn't know at head office; default: as set up.",
-)
+@VISITORS
 @JSON
 @click.pass_obj
 def explain(

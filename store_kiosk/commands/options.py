@@ -1,4 +1,4 @@
-"""What the commands share: the home, ``--json``, progress."""
+"""What the commands share: the home, who asks, ``--json``, progress."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from c2rec.runtime.errors import C2RecError
+from c2rec.runtime.records import CHANNELS
 from c2rec.store_kiosk.logs import LogFormat, Logger
 from c2rec.store_kiosk.render import plain
 
@@ -41,6 +42,24 @@ class Seconds(click.FloatRange):
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+BASKET = click.option(
+    "--basket",
+    multiple=True,
+    metavar="ITEM,ITEM",
+    help="Items in the basket; repeatable. Quote an id that holds a comma: '\"a,b\",c'.",
+)
+CHANNEL = click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    default="offline",
+    show_default=True,
+    help="Where the customer is.",
+)
+VISITORS = click.option(
+    "--visitors/--no-visitors",
+    default=None,
+    help="Look up a customer whom this store doesn't know at head office; default: as set up.",
+)
 
 
 LOG = "c2rec.log"

@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from c2rec.runtime.records import CHANNELS, LANGUAGES
-from c2rec.store_kiosk.commands.options import JSON, echo_json
+from c2rec.runtime.records import LANGUAGES
+from c2rec.store_kiosk.commands.options import (
+    BASKET,
+    CHANNEL,
+    JSON,
+    VISITORS,
+    echo_json,
+)
 from c2rec.store_kiosk.render import answer_document, answer_text, plain
 
 if TYPE_CHECKING:
@@ -21,19 +27,8 @@ _LIST_LENGTH = 100_000_000
 @click.command()
 @click.argument("customer", required=False)
 @click.option("-k", default=10, show_default=True, help="How many items, 1 to 1000.")
-@click.option(
-    "--basket",
-    multiple=True,
-    metavar="ITEM,ITEM",
-    help="Items in the basket; repeatable. Quote an id that holds a comma: '\"a,b\",c'.",
-)
-@click.option(
-    "--channel",
-    type=click.Choice(CHANNELS),
-    default="offline",
-    show_default=True,
-    help="Where the customer is.",
-)
+@BASKET
+@CHANNEL
 @click.option(
     "--only",
     type=_LIST,
@@ -86,11 +81,7 @@ _LIST_LENGTH = 100_000_000
     type=_LIST,
     help="A CSV file with price and stock, instead of the home's shelf.csv.",
 )
-@click.option(
-    "--visitors/--no-visitors",
-    default=None,
-    help="Look up a customer whom this store doesn't know at head office; default: as set up.",
-)
+@VISITORS
 @click.option(
     "--language",
     type=click.Choice(LANGUAGES),

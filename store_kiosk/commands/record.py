@@ -8,8 +8,13 @@ import click
 
 from c2rec.runtime.errors import EventError, HomeError, IdentityError, ReleaseError
 from c2rec.runtime.events.events import KINDS
-from c2rec.runtime.records import CHANNELS, TIERS
-from c2rec.store_kiosk.commands.options import JSON, WrongUsageError, echo_json
+from c2rec.runtime.records import TIERS
+from c2rec.store_kiosk.commands.options import (
+    CHANNEL,
+    JSON,
+    WrongUsageError,
+    echo_json,
+)
 from c2rec.store_kiosk.render import plain
 
 if TYPE_CHECKING:
@@ -36,13 +41,7 @@ T = TypeVar("T")
     multiple=True,
     help="Price of one; once for all items, or once for each in their order.",
 )
-@click.option(
-    "--channel",
-    type=click.Choice(CHANNELS),
-    default="offline",
-    show_default=True,
-    help="Where the customer is.",
-)
+@CHANNEL
 @click.option("--session", help="Name of the visit, the same for what was shown and bought in it.")
 @click.option("--release", help="Release that answered.")
 @click.option("--tier", type=click.Choice(TIERS), help="Tier that answered.")
