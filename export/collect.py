@@ -7,12 +7,10 @@ last, goes on with one that was cut off, and writes the tables anew. Who asked t
 nobody in all of it, and batches that name them can be deleted (``forget_batches``).
 """
 
-import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from c2rec.export.keys import Keys
 from c2rec.export.storage import Entry, Storage
 from c2rec.runtime.errors import DataError, EventError, PublishError
 from c2rec.runtime.events.batches import LONGEST, Batch, claimed_kiosk, parse_batch
+from c2rec.runtime.home.disk import alone
 from c2rec.runtime.home.identity import pseudonym
 from c2rec.train.files import write_bytes
 from c2rec.train.tables import read_table
@@ -316,15 +315,6 @@ def _held_doubts(written: Written) -> Iterator[Doubt]:
 
 @contextmanager
 def _only_collector(out: Path) -> Iterator[None]:
-    lock = os.open(out / ".collect-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PublishError(
-                f"another collect is at work in {out}; wait for it to end, then try again"
-            ) from error
+    busy = f"another collect is at work in {out}; wait for it to end, then try again"
+    with alone(out / ".collect-lock", PublishError(busy)):
         yield
-    finally:
-        with suppress(OSError):
-            os.close(lock)

@@ -1,16 +1,15 @@
 """Where a repository lies: a folder, or a bucket."""
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from c2rec.runtime.errors import MissingExtraError, PublishError
-from c2rec.runtime.home.disk import make_folder
+from c2rec.runtime.home.disk import alone, make_folder
 
 LOCK = ".publisher-lock"
 
@@ -128,19 +127,12 @@ def only_publisher(folder: Path) -> Iterator[None]:
     Raises:
         PublishError: another process holds it, or the folder can't be written.
     """
-    with _folder_errors(folder / LOCK):
-        make_folder(folder)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PublishError(
-                f"another publisher is at work in {folder}; wait for it to end, then try again"
-            ) from error
+    busy = f"another publisher is at work in {folder}; wait for it to end, then try again"
+    with ExitStack() as held:
+        with _folder_errors(folder / LOCK):
+            make_folder(folder)
+            held.enter_context(alone(folder / LOCK, PublishError(busy)))
         yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

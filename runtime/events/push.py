@@ -6,13 +6,11 @@ so that the rest flows; everything else is tried later, after a wait that grows 
 same for two kiosks.
 """
 
-import fcntl
 import hashlib
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from c2rec.runtime.errors import HomeError, NetworkError
 from c2rec.runtime.events.inbox import Inbox, Reply
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.events.outbox_rows import Frozen
-from c2rec.runtime.home.disk import home_errors
+from c2rec.runtime.home.disk import alone, home_errors
 
 DEADLINE = 60.0
 """Seconds after which no further batch is begun."""
@@ -155,14 +153,8 @@ def _backoff(outbox: Outbox, chance: Callable[[], float]) -> float:
 
 @contextmanager
 def _only_sender(home: Path) -> Iterator[None]:
-    with home_errors(f"can't write to the home folder {home}"):
-        lock = os.open(home / "push.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HomeError(f"another process is sending the events of {home}; let it") from error
+    busy = HomeError(f"another process is sending the events of {home}; let it")
+    with ExitStack() as held:
+        with home_errors(f"can't write to the home folder {home}"):
+            held.enter_context(alone(home / "push.lock", busy))
         yield
-    finally:
-        with suppress(OSError):
-            os.close(lock)

@@ -5,7 +5,7 @@ import os
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from c2rec.runtime.errors import HomeError
@@ -44,25 +44,39 @@ def home_errors(what: str, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def alone(lock: Path, busy: Exception) -> Iterator[None]:
+    """Hold a lock file; the system releases it however the process ends.
+
+    Raises:
+        OSError: the file can't be made.
+        Exception: ``busy``, where another process holds it.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise busy from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Hold the home folder's lock; the system releases it however the process ends.
+    """Hold the home folder's lock.
 
     Raises:
         HomeError: another process holds it, or the folder can't be written.
     """
-    with home_errors(f"can't write to the home folder {home}"):
-        make_folder(home)
-        lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HomeError(
-                f"another install or sync is running in {home}; wait for it to end, then try again"
-            ) from error
+    busy = HomeError(
+        f"another install or sync is running in {home}; wait for it to end, then try again"
+    )
+    with ExitStack() as held:
+        with home_errors(f"can't write to the home folder {home}"):
+            make_folder(home)
+            held.enter_context(alone(home / "lock", busy))
         yield
-    finally:
-        os.close(lock)
 
 
 def sync_to_disk(path: Path) -> None:
