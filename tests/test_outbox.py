@@ -226,8 +226,11 @@ def test_an_event_never_drops_what_is_worth_more(tmp_path: Path) -> None:
         outbox.record(purchase(kind="tapped"))
     with pytest.raises(EventError, match="'shown' was not recorded"):
         outbox.record(purchase(kind="shown"))
+    assert count_waiting(outbox).dropped == {"tapped": 1}
     outbox.record(purchase())
-    assert count_waiting(outbox).dropped == {"tapped": 2}
+    dropped = count_waiting(outbox).dropped
+    assert set(dropped) == {"tapped"}
+    assert 2 <= dropped["tapped"] <= 3  # a purchase is longer than a tap, and so may take two's place
     outbox.close()
 
 
