@@ -230,7 +230,7 @@ def test_an_event_never_drops_what_is_worth_more(tmp_path: Path) -> None:
     outbox.record(purchase())
     dropped = count_waiting(outbox).dropped
     assert set(dropped) == {"tapped"}
-    assert 2 <= dropped["tapped"] <= 3  # a purchase is longer than a tap, and so may take two's place
+    assert 2 <= dropped["tapped"] <= 3  # a purchase is longer, and may take the place of two taps
     outbox.close()
 
 
