@@ -9,6 +9,7 @@ up once more, item by item.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ LEAST_HALF = 2.0**-14
 
 _Rows = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
+_Integer = TypeVar("_Integer", np.int32, np.int64)
 
 
 class Tables:
@@ -36,18 +38,20 @@ class Tables:
         items = len(scan.order)
         self.near = scan.tiles[0].items.stop
         """Items of the first tile."""
-        # an item of the first tile is less than any shared place; all others are not less than one
-        shared = (scan.position & np.int32(SHARED - 1)) + np.int32(self.near)
-        self.place = np.minimum(scan.position, shared)
-        """int32 (n,), the place of a row."""
         self.of_places = np.zeros((AT_ONCE, self.near + SHARED), np.float32)
         """What is said of the item or the items that a place is for."""
         self.of_items = np.zeros((AT_ONCE, items), np.float32)
         """n_v; -inf for what is left out."""
+        self.chosen = np.zeros(self.near + SHARED, np.bool_)
+        """By place, whether an item in it goes through the graph; false between two runs."""
         self.columns = np.full(items, -1, np.int32)
-        """The column of an item in a run of the graph; -1 between two runs."""
-        self.columns_of_places = np.full(self.near + SHARED, -1, np.int32)
-        """The same, by place."""
+        """The column of such an item; -1 between two runs."""
+
+    def places(self, items: npt.NDArray[_Integer]) -> npt.NDArray[_Integer]:
+        """The places of items, by where these stand in the order of the scan."""
+        # an item of the first tile is less than any shared place; all others are not less than one
+        places: npt.NDArray[_Integer] = np.minimum(items, (items & (SHARED - 1)) + self.near)
+        return places
 
 
 class Mentions:
@@ -73,16 +77,18 @@ class Mentions:
         self.lengths = np.array([len(each.history) for each in requests])  # (b,)
         customers = np.arange(len(requests))
         history = np.concatenate([each.history for each in requests])  # (purchases,)
-        self._owner = np.repeat(customers, self.lengths)  # (purchases,)
+        self.shares = shares(self.lengths)  # (b,)
+        self._owner = customers.repeat(self.lengths)  # (purchases,)
         named, said = scorer.entries(requests[0].channel, history)  # (purchases, entries)
-        self._entries = named.shape[1]
-        self._ends = np.cumsum(self.lengths * self._entries)  # (b,), of each one's mentions
-        self._named, self._shape = named.reshape(-1), named.shape
-        self._places = tables.place.take(named)  # (purchases, entries)
+        self._ends = np.cumsum(self.lengths * named.shape[1])  # (b,), of each one's mentions
+        self._shape = named.shape
+        # (mentions,), where each item that is named stands in the order of the scan
+        self._items = scan.position.take(named).reshape(-1)
+        self._places = tables.places(self._items)  # (mentions,)
         self._said = said.reshape(-1)  # (mentions,)
         self._bound = self._bounded(said)
         left_out = [each.left_out for each in requests]
-        self._out_owner = np.repeat(customers, [len(each) for each in left_out])
+        self._out_owner = customers.repeat([len(each) for each in left_out])
         self._out = scan.position.take(np.concatenate(left_out))
         self._of_items: _Rows | None = None  # where in the table of items, if it holds them
 
@@ -90,26 +96,26 @@ class Mentions:
         """What each mention adds to n_v at most; float32 (mentions,)."""
         longest, bias, _ = self._scan.reach
         # each adds a rounding error, of n_v and of all that it is added to
-        mentions = self.lengths * self._entries
-        factor = SMALL * shares(self.lengths) * (1 + (2 * mentions + 4) * ROUNDING)
-        absolute = ROUNDING * (self._size * longest + bias) + LEAST_HALF * shares(self.lengths)
-        of_purchases = np.stack([factor, absolute], dtype=np.float32, casting="same_kind")
-        factors, absolutes = of_purchases.take(self._owner, axis=1)[..., None]
+        mentions = self.lengths * self._shape[1]
+        factor = self.shares * (SMALL * (1 + 4 * ROUNDING) + mentions * (SMALL * 2 * ROUNDING))
+        absolute = self._size * (ROUNDING * longest) + (self.shares * LEAST_HALF + ROUNDING * bias)
         bound = shrunk(said)  # (purchases, entries)
-        bound *= factors
-        np.maximum(bound, 0, out=bound)
-        bound += absolutes
+        bound *= factor.astype(np.float32).take(self._owner)[:, None]
+        bound += absolute.astype(np.float32).take(self._owner)[:, None]
         return bound.reshape(-1)
 
-    def _offsets(self, table: npt.NDArray[np.float32]) -> _Rows:
-        """Where each purchase's customer begins in a table; int64 (purchases, 1)."""
-        offsets: _Rows = (self._owner * table.shape[1])[:, None]
-        return offsets
+    def _cells(self, places: npt.NDArray[np.int32], table: _Floats) -> _Rows:
+        """Where in a table with a row per customer the places (mentions,) are."""
+        cells: _Rows = places.astype(np.int64)
+        if len(self.lengths) > 1:
+            by_purchase = cells.reshape(self._shape)
+            by_purchase += (self._owner * table.shape[1])[:, None]
+        return cells
 
     def add(self) -> None:
         """Add up what is said by place, and take out what is left out."""
         table = self._tables.of_places
-        self._of_places = (self._places + self._offsets(table)).reshape(-1)
+        self._of_places = self._cells(self._places, table)
         np.add.at(table.reshape(-1), self._of_places, self._bound)
         self.leave_out()
 
@@ -124,8 +130,7 @@ class Mentions:
     def add_by_item(self) -> None:
         """Add up what is said by item as well."""
         table = self._tables.of_items
-        items = self._scan.position.take(self._named).reshape(self._shape)
-        self._of_items = (items + self._offsets(table)).reshape(-1)
+        self._of_items = self._cells(self._items, table)
         np.add.at(table.reshape(-1), self._of_items, self._bound)
 
     def clear(self) -> None:
@@ -163,8 +168,8 @@ class Mentions:
         chosen = np.flatnonzero(said.reshape(self._shape) >= enough)
         if not len(chosen):
             return nothing
-        owner = self._owner.take(chosen // self._entries)
-        items = self._scan.position.take(self._named.take(chosen))
+        owner = self._owner.take(chosen // self._shape[1])
+        items = self._items.take(chosen)
         left_out = self._tables.of_items[owner, items] == -np.inf
         kept = (items >= end) & ~left_out
         return owner[kept], items[kept].astype(np.int64), said.take(chosen[kept])
@@ -178,26 +183,25 @@ class Mentions:
             last: one after the last.
         """
         start, stop = int(self._ends[first - 1]) if first else 0, int(self._ends[last - 1])
-        if len(items) and items.max() < self._tables.near:
-            columns, named = self._tables.columns_of_places, self._places.reshape(-1)[start:stop]
-        else:
-            columns = self._tables.columns
-            named = self._scan.position.take(self._named[start:stop])
+        chosen, columns, places = self._tables.chosen, self._tables.columns, self._tables.places
+        at = places(items)
+        chosen[at] = True  # a table that a fast cache holds sorts out nearly all mentions
+        numbers = np.flatnonzero(chosen.take(self._places[start:stop])) + start
+        chosen[at] = False
         columns[items] = np.arange(len(items), dtype=np.int32)
-        places = columns.take(named)
+        named = columns.take(self._items.take(numbers))
         columns[items] = -1
-        kept = np.flatnonzero(places >= 0)
-        numbers = kept + start
-        customers = self._owner.take(numbers // max(1, self._entries)) - first
-        return Said(customers, places.take(kept), self._said.take(numbers))
+        kept = np.flatnonzero(named >= 0)
+        numbers = numbers.take(kept)
+        customers = self._owner.take(numbers // max(1, self._shape[1])) - first
+        return Said(customers, named.take(kept), self._said.take(numbers))
 
 
 def shrunk(halves: npt.NDArray[np.float16]) -> _Floats:
     """Turn float16 into float32, divided by ``SMALL``: a move of their bits, quicker than numpy's.
 
-    Infinity becomes 65,536 / ``SMALL``.
+    What is below 0 becomes 0, and infinity 65,536 / ``SMALL``.
     """
-    bits = halves.view(np.int16).astype(np.int32)  # the sign in every bit on the left
+    bits = np.maximum(halves.view(np.int16), 0).astype(np.int32)  # the sign is the first bit
     bits <<= 13
-    bits &= np.int32(~0x7000_1FFF)
     return bits.view(np.float32)

@@ -213,9 +213,8 @@ class Scan:
                 np.maximum(greatest, p[:, 2], out=greatest)
             np.add(greatest, coded.add[some, None], out=greatest)
             bounds = self.bounds[some, items]  # (block, width)
-            np.multiply(
-                greatest, self.scales[items], out=bounds, dtype=np.float32, casting="unsafe"
-            )
+            np.copyto(bounds, greatest, casting="unsafe")  # quicker than to multiply these
+            bounds *= self.scales[items]
             bounds *= coded.step[some, None]
             bounds += channel_bias[items]
             bounds += said[some]

@@ -136,8 +136,8 @@ class Scorer:
         purchase, entry = np.divmod(kept, named.shape[1])
         weights = self._said[history[purchase], channel, entry]
         said = Said(np.zeros(len(kept), np.int64), places[kept], weights)
-        lengths = np.array([len(history)])
-        scores, attention = self.score_some(rows, components, has, channel, lengths, said)
+        counts = shares(np.array([len(history)]))
+        scores, attention = self.score_some(rows, components, has, channel, counts, said)
         return scores[0], attention[0]
 
     def score_some(
@@ -146,7 +146,7 @@ class Scorer:
         components: _Floats,
         has: npt.NDArray[np.bool_],
         channel: int,
-        lengths: _Rows,
+        counted: _Floats,
         said: "Said",
     ) -> tuple[_Floats, _Floats]:
         """Score some items for a batch of customers in one channel, bit by bit as ``score_rows``.
@@ -156,7 +156,7 @@ class Scorer:
             components: as of ``score``.
             has: as of ``score``.
             channel: as of ``score``.
-            lengths: int64 (b,), purchases of each customer.
+            counted: float32 (b,), what each purchase of a customer counts, as of ``shares``.
             said: what the customers' histories say of these items.
 
         Returns:
@@ -197,7 +197,7 @@ class Scorer:
             "item_bias": bias,
             "attention_bias": attention_bias,
             "history_items": np.arange(batch)[:, None],
-            "history_weights": shares(lengths)[:, None],
+            "history_weights": counted[:, None],
             "neighbour_items": named,
             "neighbour_weights": weights,
         }
