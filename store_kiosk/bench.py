@@ -1,9 +1,10 @@
 """Measuring the scoring engine on the machine it runs on.
 
-Whatever is timed is timed in turn with the rest, and after other work has emptied the caches: a
-kiosk answers now and then, between a page, a scanner and an operating system. Measured one after
-the other without that, the engine alone would look better, for its 8-bit integers fit a cache and
-what it is compared with does not.
+Whatever is timed is timed in turn with the rest, some calls each, so that other work on the
+machine falls on all alike; the first call of a turn pays for the caches that the others left, and
+is not counted. Then all is timed again, each call after a read of what no cache holds: a kiosk
+answers now and then, between a page, a scanner and an operating system. That costs the engine more
+than what it is compared with, for its 8-bit integers fit a cache, and the catalogue does not.
 """
 
 import statistics
@@ -37,16 +38,18 @@ Report = Callable[[str], None]
 BATCH = 64
 CUSTOMERS = 1000
 """So many customers at most are drawn; with more requests, they ask again."""
-ROUNDS = 50, 200
-"""Least and most rounds; in each, the engine is compared with the plain graph once."""
+COMPARED = 50, 200
+"""Requests at least and at most for which the engine is compared with the plain graph."""
 TOLERANCE = 1e-5
 """Scores may differ by this much and be the same."""
 RATE = 20
 """Requests a second of a paced kiosk."""
 PACED = 60
 """Paced requests at most: three seconds of them."""
+TURNS = 10
+"""Of each that is timed."""
 SWEPT_BYTES = 1 << 26
-"""Read before each timed call: twice the last cache of most machines."""
+"""Read to empty the caches: twice the last one of most machines."""
 LINEAR_BYTES = 1 << 28
 """Read to tell how fast memory is."""
 ASIDE_BYTES = 400e6
@@ -100,7 +103,7 @@ def bench_release(
                 "another --seed, or a random catalogue: c2rec-kiosk bench --items 10000"
             )
         report("starting processes that answer once")
-        opened = open_fresh(home, list(asked)[: ROUNDS[0]], k)
+        opened = open_fresh(home, list(asked)[: COMPARED[0]], k)
         # The graph holds its weights, where nothing in a base install can read them.
         size = manifest.embedding_size
         weights = np.random.default_rng(seed).standard_normal((2, size, size), np.float32)
@@ -150,7 +153,7 @@ def bench_random(
     engine = Engine(source)
     engine.top_k(asked[0], k)
     first_ms = (time.perf_counter() - started) * 1000
-    for request in asked[: ROUNDS[0]]:
+    for request in asked[: COMPARED[0]]:
         engine.top_k(request, k)
     start = {"open_to_first_ms": first_ms, "rss_mb": resident_mb()}
     subject = Subject(engine, source, source.array("channel_weights"), asked)
@@ -192,44 +195,49 @@ def measure(subject: Subject, *, k: int, requests: int, report: Report) -> dict[
 
     report("loading what it is compared with")
     eager = eager_top_k(source, subject.weights, "sigmoid" if engine.sums else "softmax")
-    codes = np.ones(
-        -(-engine.items * engine.size // 8), np.int64
-    )  # as many bytes as the 8-bit side
+    # as many bytes as the 8-bit side
+    codes = np.ones(-(-engine.items * engine.size // 8), np.int64)
     swept = np.ones(SWEPT_BYTES // 8, np.int64)
+    read = partial(np.bitwise_or.reduce, codes)
 
-    def timed(call: Callable[[], _Answered]) -> tuple[float, _Answered]:
+    def cold(call: Callable[[], _Answered]) -> float:
         np.bitwise_or.reduce(swept)
-        return _timed(call)
+        return _timed(call)[0]
 
-    for _ in range(2):
-        plain(asked[0])
-        if eager is not None:
-            eager(asked[0], k)
     engine_ms: list[float] = []
     plain_ms: list[float] = []
     eager_ms: list[float] = []
     read_ms: list[float] = []
     found: list[Found] = []
     same: list[bool] = []
-    least, most = ROUNDS
-    rounds = min(max(least, requests // 5), most)
-    for number in range(rounds):
-        report(f"timing: round {number + 1} of {rounds}")
-        for turn in range(number * requests // rounds, (number + 1) * requests // rounds):
-            ms, answer = timed(partial(engine.top_k, request(turn), k))
+    least, most = COMPARED
+    compared = min(max(least, requests // 5), most)
+    for turn in range(TURNS):
+        report(f"timing: turn {turn + 1} of {TURNS}")
+        asks = _part(turn, requests)
+        engine.top_k(request(asks.start), k)
+        for number in asks:
+            ms, each = _timed(partial(engine.top_k, request(number), k))
             engine_ms.append(ms)
-            found.append(answer)
-        ms, expected = timed(partial(plain, request(number)))
-        plain_ms.append(ms)
-        same.append(_same(engine.top_k(request(number), k), *expected))
+            found.append(each)
+        plain(request(0))
+        for number in _part(turn, compared):
+            ms, expected = _timed(partial(plain, request(number)))
+            plain_ms.append(ms)
+            same.append(_same(engine.top_k(request(number), k), *expected))
         if eager is not None:
-            eager_ms.append(timed(partial(eager, request(number), k))[0])
-        read_ms.append(timed(partial(np.bitwise_or.reduce, codes))[0])
+            eager(request(0), k)
+            eager_ms += [
+                _timed(partial(eager, request(number), k))[0] for number in _part(turn, least)
+            ]
+        read()
+        read_ms += [_timed(read)[0] for _ in _part(turn, least)]
 
-    report("answering back to back")
-    hot = [_timed(partial(engine.top_k, request(turn), k))[0] for turn in range(requests)]
-    hot_plain = [_timed(partial(plain, request(turn)))[0] for turn in range(least)]
-    hot_read = [_timed(partial(np.bitwise_or.reduce, codes))[0] for _ in range(least)]
+    report("timing with caches emptied before each call")
+    cold_ms = [cold(partial(engine.top_k, request(turn), k)) for turn in range(requests)]
+    cold_plain = [cold(partial(plain, request(turn))) for turn in range(least)]
+    cold_read = [cold(read) for _ in range(least)]
+    report(f"answering {BATCH} at once")
     batch = [request(number) for number in range(BATCH)]
     batches = [_timed(partial(engine.top_k_batch, batch, k))[0] for _ in range(12)]
     report(f"answering {RATE} requests a second by onnxruntime's default session")
@@ -243,9 +251,9 @@ def measure(subject: Subject, *, k: int, requests: int, report: Report) -> dict[
         "torch_ms": _percentiles(eager_ms) if eager_ms else None,
         "read_int8_ms": statistics.median(read_ms),
         "batch64_ms": statistics.median(batches[2:]),
-        "engine_back_to_back_ms": _percentiles(hot),
-        "plain_graph_back_to_back_ms": _percentiles(hot_plain),
-        "read_int8_back_to_back_ms": statistics.median(hot_read),
+        "engine_cold_ms": _percentiles(cold_ms),
+        "plain_graph_cold_ms": _percentiles(cold_plain),
+        "read_int8_cold_ms": statistics.median(cold_read),
         "widened": statistics.fmean(each.widened for each in found),
         "exact": all(same),
         "compared": len(same),
@@ -256,6 +264,11 @@ def measure(subject: Subject, *, k: int, requests: int, report: Report) -> dict[
         "memory_read_gb_s": _memory_read_gb_s(),
         "import_onnxruntime_ms": import_onnxruntime_ms(),
     }
+
+
+def _part(turn: int, of: int) -> range:
+    """Which numbers below ``of`` come in a turn."""
+    return range(turn * of // TURNS, (turn + 1) * of // TURNS)
 
 
 def _customers(cache: Cache, count: int, seed: int) -> dict[str, Request]:

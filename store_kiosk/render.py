@@ -328,8 +328,8 @@ def _bench_head(document: Mapping[str, Any]) -> list[str]:
         ", ".join([machine["cpu"], *(f"{name} {machine[name]}" for name in facts)]),
         "",
         (
-            f"The {document['k']} best for one customer, on one thread, with caches emptied "
-            f"before; {document['requests']:,} requests:"
+            f"The {document['k']} best for one customer, on one thread, by turns of some calls; "
+            f"{document['requests']:,} requests:"
         ),
     ]
 
@@ -386,10 +386,10 @@ def _bench_sentences(d: Mapping[str, Any]) -> list[str]:
         exact,
         search,
         (
-            "Back to back, with nothing else using the caches in between (p50): the engine "
-            f"{d['engine_back_to_back_ms']['p50']:.3f} ms, every item by the graph "
-            f"{d['plain_graph_back_to_back_ms']['p50']:.3f} ms, reading 8-bit items "
-            f"{d['read_int8_back_to_back_ms']:.3f} ms."
+            "With caches emptied before each call, as other programs leave them (p50): the engine "
+            f"{d['engine_cold_ms']['p50']:.3f} ms, every item by the graph "
+            f"{d['plain_graph_cold_ms']['p50']:.3f} ms, reading 8-bit items "
+            f"{d['read_int8_cold_ms']:.3f} ms."
         ),
         f"Together: {d['batch64_ms']:.1f} ms for 64 customers, {d['batch64_ms'] / 64:.3f} ms each.",
         (
