@@ -155,7 +155,7 @@ def test_a_wrong_engine_is_not_exact(
     stages: list[str] = []
     figures = measure(subject, k=10, requests=5, report=stages.append)
     assert figures["exact"] is exact
-    assert "timing: round 50 of 50" in stages
+    assert "timing: turn 10 of 10" in stages
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -27,7 +27,7 @@ __all__ = ["NO_ROWS", "Engine", "Filter", "Found", "Request", "fitting_arrays"]
 
 SMALL = 2048
 """So few items are scored at once, without a scan."""
-SMALL_CATALOGUE = 10_240 * (64 + 64)
+SMALL_CATALOGUE = 8704 * (64 + 64)
 """So is a catalogue of few items, times their size and what is done per item besides: a scan and
 all around it would cost as much."""
 SHARE = 16
@@ -143,21 +143,24 @@ class Engine:
         if len(only.rows) * 2 < self.items and self.items > SMALL:
             rows = only.rows
             scores, attention = self.scorer.score_rows(rows, components, has, channel, history)
+            out = np.flatnonzero(np.isin(rows, left_out)) if len(left_out) else NO_ROWS
         else:  # all at once takes less than picking some
             ones = np.ones((1, len(history)), np.float32)
             (scores,), (attention,) = self.scorer.score(
                 components, has, channel, history[None], ones
             )
-            rows = np.arange(self.items)
+            rows, out = None, left_out
         refuse_infinite(scores)
-        count = len(rows)
-        kept = np.zeros(self.items, np.bool_)
-        kept[only.rows] = True
-        kept[left_out] = False
-        scores[~kept[rows]] = -np.inf
-        left = int(kept.sum())
-        best = top_k(scores[None], min(k, left))[0] if left else NO_ROWS
-        return Found(rows[best], scores[best], attention[:, best], 0, count, widened=False)
+        count = len(scores)
+        if rows is None and len(only.rows) < self.items:
+            shown = np.full(self.items, -np.inf, np.float32)
+            shown[only.rows] = scores[only.rows]
+            scores = shown
+        scores[out] = -np.inf
+        best = top_k(scores[None], min(k, count))[0]
+        best = best[scores[best] > -np.inf]
+        found = best if rows is None else rows[best]
+        return Found(found, scores[best], attention[:, best], 0, count, widened=False)
 
 
 def _evenly(numbers: list[int]) -> Iterator[list[int]]:
