@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from c2rec.runtime.engine.request import NO_ROWS, Filter, Found, Request
+from c2rec.runtime.engine.request import NO_ROWS, Filter, Found, Request, Short
 from c2rec.runtime.engine.scan import AT_ONCE, Scan
 from c2rec.runtime.engine.scorer import Scorer, Source
 from c2rec.runtime.engine.search import Search, Workspace, refuse_infinite
@@ -76,8 +76,11 @@ class Engine:
         # what stands for no item takes the last row's flag, and stays at -inf
         bias = np.where(allowed[scan.order], scan.bias, np.float32(-np.inf))
         rows = np.flatnonzero(allowed)
-        items = scan.position[rows].astype(np.int64)
-        return Filter(rows, items, bias, bias[:, scan.lanes].max(2))
+        short = None
+        if len(rows) * SHARE <= self.items:
+            items = np.sort(scan.position[rows]).astype(np.int64)
+            short = Short(items, scan.norms[items], bias[:, items])
+        return Filter(rows, bias, bias[:, scan.lanes].max(2), short)
 
     def top_k(self, request: Request, k: int, *, only: Filter | None = None) -> Found:
         """Find the k items with the greatest scores; ties go to the lower row.
@@ -128,8 +131,7 @@ class Engine:
             for some in _evenly(numbers):
                 asked = [requests[number] for number in some]
                 search = Search(self._workspace, asked, coded.of(some), k, only)
-                few = len(only.rows) * SHARE <= self.items
-                answers = search.among(only.items) if few else search.run()
+                answers = search.run() if only.short is None else search.among(only.short)
                 for number, answer in zip(some, answers, strict=True):
                     found[number] = answer
         return [

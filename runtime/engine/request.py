@@ -43,15 +43,26 @@ class Found(NamedTuple):
     """Whether the candidates chosen first did not suffice."""
 
 
+class Short(NamedTuple):
+    """The items of a short filter, in the order of the scan; arrays have an entry for each."""
+
+    items: _Rows
+    """int64, where they stand in that order, ascending"""
+    norms: _Floats
+    """float32, |y_v|"""
+    bias: _Floats
+    """float32 (2, items), b_c"""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
     """Which items may be found; made by ``Engine.filter``, for many requests."""
 
     rows: _Rows
     """int64, those, ascending"""
-    items: _Rows
-    """int64, where they stand in the order of the scan"""
     bias: _Floats
     """float32 (2, m), b_c in the order of the scan; -inf for the others"""
     highest: _Floats
     """float32 (2, groups), the greatest of each group"""
+    short: Short | None
+    """Where these are so few that a bound for each of them takes less than a scan."""

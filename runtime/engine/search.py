@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from c2rec.runtime.engine.mentions import Mentions, Tables
-from c2rec.runtime.engine.request import NO_ROWS, Filter, Found, Request
+from c2rec.runtime.engine.request import NO_ROWS, Filter, Found, Request, Short
 from c2rec.runtime.engine.scan import ROUNDING, Coded, Scan
 from c2rec.runtime.engine.scorer import Scorer
 from c2rec.runtime.errors import ReleaseError
@@ -138,19 +138,20 @@ class Search:
         finally:
             self._mentions.clear()
 
-    def among(self, items: _Rows) -> "list[Found | None]":
+    def among(self, short: Short) -> "list[Found | None]":
         """Find the best of a short list, by how far they reach: |x| |y_v| + b_v + n_v."""
         try:
             self._mentions.leave_out()
             self._mentions.add_by_item()
-            reaches = self._size[:, None] * self._scan.norms.take(items)  # (b, items)
-            reaches += self._bias.take(items)
+            items = short.items
+            reaches = self._size[:, None] * short.norms  # (b, items)
+            reaches += short.bias[self._channel]
             reaches += self._work.tables.of_items[: self._count].take(items, axis=1)
             floor = np.maximum(_greatest(reaches, 2 * self._k + LISTED), LEAST)
-            owner, column = np.nonzero(reaches >= floor[:, None])
+            owner, column = _where(reaches >= floor[:, None])
             least = self._score(owner, items.take(column), np.full(self._count, LEAST, np.float32))
             more = (reaches < floor[:, None]) & (reaches >= least[:, None])
-            owner, column = np.nonzero(more)
+            owner, column = _where(more)
             if len(owner):
                 self._score(owner, items.take(column), least)
             return list(self._best(0, np.bincount(owner, minlength=self._count) > 0))
@@ -215,8 +216,7 @@ class Search:
         opened = np.flatnonzero(of_groups >= floor[:, None])  # (opened,)
         if len(opened) * MANY > of_groups.size:  # to look at all of them one by one is quicker
             end = self._end(scanned)
-            chosen = np.flatnonzero(self._scan.bounds[: self._count, :end] >= floor[:, None])
-            return np.divmod(chosen, end)
+            return _where(self._scan.bounds[: self._count, :end] >= floor[:, None])
         owner, group = np.divmod(opened, of_groups.shape[1])
         items = self._scan.lanes.take(group, axis=0)  # (opened, 32)
         bounds = self._bounds.take(items + self._firsts.take(owner)[:, None])
@@ -334,7 +334,7 @@ class Search:
         else:
             refuse_infinite(scores)
         kth = np.maximum(_greatest(scores, self._k), least)
-        best, column = np.nonzero(scores >= kth[:, None])
+        best, column = _where(scores >= kth[:, None])
         self._found.append(
             _Scored(
                 best + first, rows.take(column), scores[best, column], attention[best, :, column]
@@ -364,6 +364,11 @@ def _lack(least: float, reach: float) -> float:
     if reach == -np.inf:
         return np.inf
     return max(least - reach - 8 * ROUNDING * (abs(least) + abs(reach)), LEAST)
+
+
+def _where(true: npt.NDArray[np.bool_]) -> tuple[_Rows, _Rows]:
+    """Rows and columns of what is true, row by row: ``np.nonzero`` in a sixth of its time."""
+    return np.divmod(np.flatnonzero(true), true.shape[1])
 
 
 def _greatest(values: _Floats, k: int) -> _Floats:
