@@ -44,7 +44,6 @@ from c2rec.runtime.release.quantise import (
     LARGEST,
     NOBODY,
     SMALLEST_SCALE,
-    Tile,
     lanes,
     tiles,
 )
@@ -133,7 +132,10 @@ class Scan:
         widest = max(tile.items.stop - tile.items.start for tile in self.tiles)
         self._codes = np.full((3 * AT_ONCE, self.size), ZERO, np.uint8)
         self._products = np.empty(3 * AT_ONCE * widest, np.int32)
-        self._product = [_Product(n, tile, source, threads) for n, tile in enumerate(self.tiles)]
+        self._product = [
+            _Product(source.array(f"scan/codes/{number}"), self._codes, self._products, threads)
+            for number in range(len(self.tiles))
+        ]
         # Made once: new pages would cost as much as the scan. Rows of customers that never come
         # take no memory.
         self.bounds = np.empty((AT_ONCE, len(self.order)), np.float32)
@@ -183,26 +185,26 @@ class Scan:
         whole = (CODE * LARGEST * self.size + add) * scale
         return not max(size * (longest * 4 + 1) + bias, whole) < LIMIT
 
+    def begin(self, coded: Coded) -> None:
+        """Take in whom the next runs are for, ``AT_ONCE`` customers at most."""
+        self._codes[: 3 * len(coded.codes)] = coded.codes.reshape(-1, self.size)
+
     def run(self, number: int, coded: Coded, channel_bias: _Floats, said: _Floats) -> None:
         """Fill ``bounds`` and ``of_groups`` for a tile.
 
         Args:
             number: of the tile.
-            coded: b customers, ``AT_ONCE`` at most.
+            coded: b customers, those that the scan began with.
             channel_bias: float32 (m,), b_v, -inf for what may not be found.
             said: float32 (b, items of the tile), n_v at most, -inf for what is left out.
         """
         items, groups = self.tiles[number]
-        width, customers = items.stop - items.start, len(coded.codes)
-        rows = 3 * customers
-        codes = self._codes[:rows]
-        codes[:] = coded.codes.reshape(rows, self.size)
-        products = self._products[: rows * width].reshape(rows, width)
-        self._product[number].run(codes, products)
-        block = max(1, BLOCK // width)
+        customers = len(coded.codes)
+        products = self._product[number].run(customers)  # (b, 3, width)
+        block = max(1, BLOCK // products.shape[2])
         for first in range(0, customers, block):
             some = slice(first, min(customers, first + block))
-            p = products[3 * some.start : 3 * some.stop].reshape(-1, 3, width)
+            p = products[some]
             greatest = p[:, 0]  # (block, width)
             if self.sums:
                 np.maximum(p, 0, out=p)
@@ -222,35 +224,53 @@ class Scan:
 
 
 class _Product:
-    """The 8-bit product of one tile."""
+    """The 8-bit product of one tile.
 
-    def __init__(self, number: int, tile: Tile, source: Source, threads: int) -> None:
-        codes = source.array(f"scan/codes/{number}")  # (d, items)
+    Args:
+        items: int8 (d, items), of the tile.
+        codes: uint8 (3 AT_ONCE, d), where customers are read from.
+        products: int32 (3 AT_ONCE * items or more,), where products are written to.
+        threads: threads for one request.
+    """
+
+    def __init__(
+        self,
+        items: npt.NDArray[np.int8],
+        codes: npt.NDArray[np.uint8],
+        products: npt.NDArray[np.int32],
+        threads: int,
+    ) -> None:
+        self._codes, self._products, self._width = codes, products, items.shape[1]
         options = session_options(threads)
         value = onnxruntime.OrtValue.ortvalue_from_numpy
         # The session uses this memory, and its bindings theirs: nobody else keeps them.
-        self._kept: list[object] = [codes, initial := value(codes)]
+        self._kept: list[object] = [items, initial := value(items)]
         try:
             options.add_external_initializers(["items"], [initial])
-            graph = integer_product(*codes.shape)
+            graph = integer_product(*items.shape)
             self._session = onnxruntime.InferenceSession(graph, options, providers=CPU)
         except Exception as error:  # its classes share no base but Exception
             raise ReleaseError(f"onnxruntime can't load the scan: {error}") from error
-        self._bindings: dict[int, onnxruntime.IOBinding] = {}
+        self._bound: dict[int, tuple[onnxruntime.IOBinding, npt.NDArray[np.int32]]] = {}
 
-    def run(self, codes: npt.NDArray[np.uint8], products: npt.NDArray[np.int32]) -> None:
-        """Multiply; the arrays are the same at each call with so many rows."""
+    def run(self, customers: int) -> npt.NDArray[np.int32]:
+        """Multiply the codes of the first customers: int32 (customers, 3, items), used again."""
         try:
-            binding = self._bindings.get(len(codes))
-            if binding is None:
-                arrays = codes, np.array(ZERO, np.uint8), products
-                values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in arrays]
-                binding = self._session.io_binding()
-                binding.bind_ortvalue_input("codes", values[0])
-                binding.bind_ortvalue_input("zero", values[1])
-                binding.bind_ortvalue_output("products", values[2])
-                self._kept += [*arrays, *values]
-                self._bindings[len(codes)] = binding
+            binding, products = self._bound.get(customers) or self._bind(customers)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its classes share no base but Exception
             raise ReleaseError(f"onnxruntime can't run the scan: {error}") from error
+        return products
+
+    def _bind(self, customers: int) -> tuple[onnxruntime.IOBinding, npt.NDArray[np.int32]]:
+        rows = 3 * customers
+        products = self._products[: rows * self._width].reshape(rows, self._width)
+        arrays = self._codes[:rows], np.array(ZERO, np.uint8), products
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in arrays]
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("codes", values[0])
+        binding.bind_ortvalue_input("zero", values[1])
+        binding.bind_ortvalue_output("products", values[2])
+        self._kept += [*arrays, *values]
+        self._bound[customers] = binding, products.reshape(customers, 3, self._width)
+        return self._bound[customers]

@@ -134,6 +134,7 @@ class Search:
         """Find the best; None for a customer for whom too much would have to be scored."""
         try:
             self._mentions.add()
+            self._scan.begin(self._coded)
             return self._through_the_tiles()
         finally:
             self._mentions.clear()
