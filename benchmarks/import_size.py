@@ -8,9 +8,10 @@ Run from the checkout::
 ``draw`` writes ``transactions_train.csv``, 3.5 GB, and ``articles.csv`` in the competition's
 layout: ids of 64 hex digits, two years of days in order, prices of full length, one row in eleven
 like the one before. ``measure`` runs each of these in a process of its own, so that its peak memory
-can be told: polars streaming through the file, counting letters; polars streaming it as it is into
-Parquet; the import of products, and of articles; reading the dataset of products. Seconds of the
-processor are compared, which other work on the machine changes least.
+can be told: polars counting the file's letters; copying it into Parquet as it is; polars alone
+adding up purchases as the import does, from text that nobody checked; the import of products, and
+of articles; reading the dataset of products. The first three are in polars' streaming engine.
+Seconds of the processor are compared, which other work on the machine changes least.
 """
 
 import argparse
@@ -35,8 +36,8 @@ FIRST_DAY = date(2018, 9, 20)
 MEMORY_LIMIT = 4.0
 """GB that an import may take."""
 TIME_LIMIT = 2.0
-"""Most that an import may take, as a multiple of polars streaming the file into Parquet."""
-STEPS = ("stream", "parquet", "product", "article", "read")
+"""Most that an import may take, as a multiple of polars alone."""
+STEPS = ("letters", "copy", "polars", "product", "article", "read")
 _COLUMNS = (
     *("product_code", "prod_name", "product_type_no", "product_type_name", "product_group_name"),
     *("graphical_appearance_no", "graphical_appearance_name", "colour_group_code"),
@@ -92,15 +93,33 @@ def _articles(article_id: pl.Series) -> pl.DataFrame:
     )
 
 
+def unchecked(transactions: Path) -> pl.LazyFrame:
+    """What an import of products writes, if all is well."""
+    purchases = pl.scan_csv(transactions, infer_schema=False).select(
+        "customer_id",
+        item_id=pl.col("article_id").str.head(-3),
+        channel=pl.col("sales_channel_id").replace_strict({"1": "offline", "2": "online"}),
+        timestamp=pl.col("t_dat").str.to_date("%Y-%m-%d"),
+        price=pl.col("price").cast(pl.Float64),
+    )
+    added = purchases.group_by("customer_id", "item_id", "channel", "timestamp").agg(
+        quantity=pl.len().cast(pl.Int64), price=pl.col("price").mean()
+    )
+    return added.sort("timestamp", "customer_id", "channel", "item_id")
+
+
 def step(what: str, folder: Path) -> None:
     """Do one of ``STEPS``."""
     transactions = folder / "transactions_train.csv"
-    if what == "stream":
+    if what == "letters":
         table = pl.scan_csv(transactions, infer_schema=False)
         table.select(pl.all().str.len_bytes().sum()).collect(engine="streaming")
-    elif what == "parquet":
+    elif what == "copy":
         pl.scan_csv(transactions, infer_schema=False).sink_parquet(folder / "copy.parquet")
         (folder / "copy.parquet").unlink()
+    elif what == "polars":
+        unchecked(transactions).sink_parquet(folder / "polars.parquet")
+        (folder / "polars.parquet").unlink()
     elif what == "read":
         read_dataset(folder / "product")
     else:
@@ -123,8 +142,10 @@ def measure(folder: Path, threads: int) -> bool:
             flush=True,
         )
         if what in ("product", "article"):
-            ratio = spent[what] / spent["parquet"]
-            print(f"{'':8} {ratio:.2f} of streaming into Parquet", flush=True)
+            ratio = spent[what] / spent["polars"]
+            print(
+                f"{'':8} {ratio:.2f} of polars alone, {spent[what] / spent['copy']:.2f} of copying"
+            )
             met &= ratio <= TIME_LIMIT and found["peak"] <= MEMORY_LIMIT
     print(f"limits {TIME_LIMIT} and {MEMORY_LIMIT} GB: {'met' if met else 'MISSED'}")
     return met

@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pytest
+from polars.exceptions import PolarsError
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.hm import import_hm
+from c2rec.train.tables import write_dataset
 from c2rec.train.transactions import find_problems, read_dataset
 
 CUSTOMER = "00a1" * 16
@@ -257,6 +259,20 @@ def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path, stage: int) -
     before = read_dataset(out).fingerprint
     with pytest.raises(KeyboardInterrupt):
         import_hm(*sources, out, item="article", force=True, report=interrupt_at(stage))
+    assert read_dataset(out).fingerprint == before
+
+
+def test_transactions_that_can_not_be_written_leave_what_was_there(tmp_path: Path) -> None:
+    sources, out = files(tmp_path)
+    items = pl.DataFrame({"item_id": ["new"]})
+    broken = pl.LazyFrame({"price": ["free"]}).cast(pl.Float64)
+    with pytest.raises(PolarsError):
+        write_dataset(out, broken, items)
+    assert list(out.iterdir()) == []
+    import_hm(*sources, out, item="product")
+    before = read_dataset(out).fingerprint
+    with pytest.raises(PolarsError):
+        write_dataset(out, broken, items)
     assert read_dataset(out).fingerprint == before
 
 

@@ -266,11 +266,16 @@ def write_dataset(
 ) -> None:
     """Write both tables as Parquet, each whole or not at all, transactions last.
 
-    Columns that ``transactions`` is lazy about are made as they are written, never all at once.
+    What takes long, writing the transactions, comes before either file is replaced. Columns that
+    ``transactions`` is lazy about are made as they are written, never all at once.
     """
+
+    def write(temporary: Path) -> None:
+        transactions.lazy().sink_parquet(temporary)
+        replace_file(out / "items.parquet", items.write_parquet)
+
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / "items.parquet", items.write_parquet)
-    replace_file(out / "transactions.parquet", transactions.lazy().sink_parquet)
+    replace_file(out / "transactions.parquet", write)
 
 
 def _header(path: Path) -> list[str]:
