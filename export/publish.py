@@ -93,8 +93,7 @@ def publish(
         PublishError: the repository or the keys can't be used, or an option is wrong.
     """
     ring_target(ring)
-    if not _VERSION.fullmatch(min_runtime):
-        raise PublishError(f"--min-runtime {min_runtime!r}; allowed: a version, as in 0.1.0")
+    check_version(min_runtime)
     with open_repository(repo, keys) as repository:
         # what is quick to check comes first: a bundle may take minutes
         releases = published_releases(repository)
@@ -137,6 +136,16 @@ def publish(
         blobs_written=blobs.written,
         bytes_written=blobs.bytes_written,
     )
+
+
+def check_version(min_runtime: str) -> None:
+    """Check what is asked for as the least version.
+
+    Raises:
+        PublishError: it is no version.
+    """
+    if not _VERSION.fullmatch(min_runtime):
+        raise PublishError(f"--min-runtime {min_runtime!r}; allowed: a version, as in 0.1.0")
 
 
 def promote_release(

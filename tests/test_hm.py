@@ -1,14 +1,18 @@
 """Import of files in the layout of Kaggle's H&M competition."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
 import pytest
+from polars.exceptions import PolarsError
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.hm import import_hm
+from c2rec.train.tables import write_dataset
 from c2rec.train.transactions import find_problems, read_dataset
 
 CUSTOMER = "00a1" * 16
@@ -167,6 +171,109 @@ def test_a_csv_dataset_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is in the way"):
         import_hm(*sources, out, item="product", force=True)
     assert (out / "transactions.csv").read_text() == "mine"
+
+
+def test_the_first_problems_are_shown_and_all_are_counted(tmp_path: Path) -> None:
+    bad = (
+        "2020-07-01,7,0108775015,0.02",  # row 5
+        "2020-07-01, 7,0108775015,0.02,3",
+        "yesterday,,1,free,0",
+    )
+    sources, out = files(tmp_path, (*ROWS, *bad, *ROWS, *bad * 10))
+    with pytest.raises(DataError) as caught:
+        import_hm(*sources, out, item="product")
+    first, *shown, last = str(caught.value).splitlines()
+    assert first.endswith("t.csv: 88 problems:")
+    assert [line.split(" is ")[0] for line in shown] == [
+        "  t.csv: row 5 (line 6): row",
+        "  t.csv: row 6 (line 7): customer_id",
+        "  t.csv: row 6 (line 7): sales_channel_id",
+        "  t.csv: row 7 (line 8): t_dat",
+        "  t.csv: row 7 (line 8): customer_id",
+    ]
+    assert last == "  … and 83 more"
+
+
+@pytest.mark.parametrize("item", ["product", "article"])
+def test_rows_in_any_order_are_added_up_as_polars_does_in_one_go(
+    tmp_path: Path, item: Literal["product", "article"]
+) -> None:
+    """A customer, named long or short, buys the same thing in many rows of a shuffled file."""
+    rng = np.random.default_rng(1)
+    rows = [
+        (
+            f"20{18 + year}-02-1{day}",
+            f"{who:064x}" if who % 2 else f"{who:x}",
+            ("0108775015", "0108775044", "0000001001")[article],
+            repr(price),
+            str(channel),
+        )
+        for year, day, who, article, channel, price in zip(
+            *(rng.integers(0, high, 20_000).tolist() for high in (3, 10, 40, 3)),
+            rng.integers(1, 3, 20_000).tolist(),
+            rng.random(20_000).tolist(),
+            strict=True,
+        )
+    ]
+    sources, out = files(tmp_path, tuple(",".join(row) for row in rows))
+    import_hm(*sources, out, item=item)
+    expected = (
+        pl.DataFrame(rows, HEADER.split(","), orient="row")
+        .select(
+            "customer_id",
+            item_id=pl.col("article_id").str.head(-3 if item == "product" else 10),
+            channel=pl.col("sales_channel_id").replace({"1": "offline", "2": "online"}),
+            timestamp=pl.col("t_dat").str.to_date(),
+            price=pl.col("price").cast(pl.Float64),
+        )
+        .group_by("customer_id", "item_id", "channel", "timestamp")
+        .agg(quantity=pl.len().cast(pl.Int64), price=pl.col("price").mean())
+        .sort("timestamp", "customer_id", "channel", "item_id")
+    )
+    written = pl.read_parquet(out / "transactions.parquet")
+    assert written.schema == expected.schema
+    assert written.drop("price").equals(expected.drop("price"))
+    assert written["price"].to_list() == pytest.approx(expected["price"].to_list(), rel=1e-12)
+    assert written.filter(pl.col("quantity") > 1).height > 0
+
+
+def interrupt_at(stage: int) -> Callable[[str], None]:
+    """A person who loses patience."""
+    seen = []
+
+    def report(text: str) -> None:
+        seen.append(text)
+        if len(seen) == stage:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path, stage: int) -> None:
+    sources, out = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        import_hm(*sources, out, item="product", report=interrupt_at(stage))
+    assert not out.exists()
+    import_hm(*sources, out, item="product")
+    before = read_dataset(out).fingerprint
+    with pytest.raises(KeyboardInterrupt):
+        import_hm(*sources, out, item="article", force=True, report=interrupt_at(stage))
+    assert read_dataset(out).fingerprint == before
+
+
+def test_transactions_that_can_not_be_written_leave_what_was_there(tmp_path: Path) -> None:
+    sources, out = files(tmp_path)
+    items = pl.DataFrame({"item_id": ["new"]})
+    broken = pl.LazyFrame({"price": ["free"]}).cast(pl.Float64)
+    with pytest.raises(PolarsError):
+        write_dataset(out, broken, items)
+    assert list(out.iterdir()) == []
+    import_hm(*sources, out, item="product")
+    before = read_dataset(out).fingerprint
+    with pytest.raises(PolarsError):
+        write_dataset(out, broken, items)
+    assert read_dataset(out).fingerprint == before
 
 
 @pytest.mark.parametrize("item", ["product", "article"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from c2rec.export.keys import Keys
 from c2rec.export.online_lists import OnlineLists
@@ -143,10 +144,20 @@ def test_a_shard_that_can_not_be_so_is_refused(
         decode_scores(encode_scores(spoiled), name="s")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 40,
+        b"\xff" * 100,
+        b"\x02\0\0\0\0\0\0\0{}",
+        pytest.param(save({}, {"c2rec": "[" * 100_000}), id="deep metadata"),
+        pytest.param((100_000).to_bytes(8, "little") + b"[" * 100_000, id="a deep header"),
+    ],
+)
 def test_bytes_that_are_no_shard_are_refused(content: bytes) -> None:
-    with pytest.raises(ReleaseError, match="s"):
-        decode_scores(content, name="s")
+    with pytest.raises(ReleaseError, match=r"^a shard is no shard of online scores: "):
+        decode_scores(content, name="a shard")
 
 
 # --- building

@@ -108,6 +108,11 @@ def test_publish_answers_a_person_and_a_program(head: Head) -> None:
         (["--ring", "../x"], 2, "a ring can't be named '../x'"),
         (["--floor", 9], 1, "ring stable's floor would be 9, above the release 2"),
         (["--seq", 1], 1, "--seq 1; the repository is at 1"),
+        (["--seq", 0], 2, "Invalid value for '--seq': 0 is not in the range"),
+        (["--seq", 2**53 + 1], 2, "Invalid value for '--seq'"),
+        (["--floor", -1], 2, "Invalid value for '--floor': -1 is not in the range"),
+        (["--min-runtime", "new"], 2, "--min-runtime 'new'; allowed: a version, as in 0.1.0"),
+        (["--min-runtime", ""], 2, "--min-runtime ''; allowed: a version"),
     ],
 )
 def test_what_is_quick_to_check_is_told_before_the_bundle_is_read(

@@ -170,6 +170,9 @@ IDS = np.frombuffer(b"a" * 16 + b"b" * 16, np.uint8).reshape(2, 16)
         (b"\xff" * 400, "is no shard"),
         ((2**62).to_bytes(8, "little") + b"{}", "is no shard"),
         (encode_shard(shard_of({}))[:20], "is no shard"),
+        (save({}, {"c2rec": "[" * 100_000}), "a shard is no shard: .*recursion"),
+        (save({}, {"c2rec": "[" * 900 + "]" * 900}), "a shard is no shard"),
+        ((100_000).to_bytes(8, "little") + b"[" * 100_000, "a shard: its header .*recursion"),
     ],
 )
 def test_what_the_format_does_not_allow_is_refused(content: bytes, message: str) -> None:

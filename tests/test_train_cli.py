@@ -1,5 +1,6 @@
 """c2rec-train and c2rec-export as their users meet them: exit codes, messages, documents."""
 
+import io
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from c2rec.export.cli import main as export
 from c2rec.train.checkpoint import read_tensors
 from c2rec.train.cli import main as train
+from c2rec.train.commands.options import progress
 from c2rec.train.config import read_config
 from c2rec.train.report import ConsoleReporter
 from c2rec.train.run import load_run
@@ -404,3 +406,19 @@ def test_a_refit_needs_a_finished_run_that_chose_something(
     assert call(train, monkeypatch, *fit, more, "--refit", str(run)) == 1
     assert "is not finished" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        monkeypatch.setattr("sys.stderr", stream)
+        with progress() as report:
+            report("reading")
+            report("writing")
+    assert terminal.getvalue() == "\r\x1b[Kreading\r\x1b[Kwriting\r\x1b[K"
+    assert file.getvalue() == ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 _CHUNK = 1 << 24
 """Bytes counted at a time."""
@@ -26,8 +27,8 @@ class FieldCount:
 
     rows: int
     """Without the header; an empty line is one."""
-    ragged: list[tuple[int, int]]
-    """Row number, from 1, and fields, where they are not as many as the header's."""
+    ragged: npt.NDArray[np.int64]
+    """Row number, from 1, and fields, where they are not as many as the header's, ``(r, 2)``."""
     one_line_each: bool
     """Whether no value spans lines."""
 
@@ -42,7 +43,7 @@ def count_fields(path: Path, columns: int) -> FieldCount:
     Raises:
         QuoteError: a quote stands amid a value that isn't in quotes, or the file ends in quotes.
     """
-    ragged: list[tuple[int, int]] = []
+    ragged = [np.empty((0, 2), np.int64)]
     row = commas_before = lines = 0  # row 0 is the header
     quoted = False
     last = _LINE_FEED
@@ -69,7 +70,7 @@ def count_fields(path: Path, columns: int) -> FieldCount:
             before = np.searchsorted(places, np.flatnonzero(feeds))  # (rows ended,)
             counts = np.diff(before, prepend=-commas_before)
             wrong = np.flatnonzero(counts != columns - 1)
-            ragged += zip((row + wrong).tolist(), (counts[wrong] + 1).tolist(), strict=True)
+            ragged.append(np.column_stack([row + wrong, counts[wrong] + 1]))  # (wrong, 2)
             row += len(counts)
             commas_before = (
                 len(places) - int(before[-1]) if len(counts) else commas_before + len(places)
@@ -79,6 +80,7 @@ def count_fields(path: Path, columns: int) -> FieldCount:
         raise QuoteError(f"a quote that row {row} opens is never closed")
     if last != _LINE_FEED:
         if commas_before != columns - 1:
-            ragged.append((row, commas_before + 1))
+            ragged.append(np.array([[row, commas_before + 1]]))
         row, lines = row + 1, lines + 1
-    return FieldCount(row - 1, [each for each in ragged if each[0] > 0], lines == row)
+    rows = np.concatenate(ragged)
+    return FieldCount(row - 1, rows[rows[:, 0] > 0], lines == row)

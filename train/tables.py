@@ -1,7 +1,7 @@
 """Tables on disk: CSV and Parquet read with their problems, Parquet written whole or not at all."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import polars as pl
 from polars.exceptions import NoDataError, PanicException, PolarsError
 
 from c2rec.runtime.errors import DataError
-from c2rec.train.csv_fields import QuoteError, count_fields
+from c2rec.train.csv_fields import FieldCount, QuoteError, count_fields
 from c2rec.train.files import replace_file
 
 ROW = "\0row"
@@ -78,6 +78,98 @@ class Table:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A file whose columns are known to be there, before its values are read."""
+
+    path: Path
+    rows: pl.LazyFrame
+    """As those of ``Table``, with the ragged ones."""
+    count: FieldCount | None
+    """Of a CSV file."""
+    fields: int
+    """Of the header."""
+
+    def read(self) -> Table:
+        """Read it all.
+
+        Raises:
+            DataError: the file can't be read, or has no rows.
+        """
+        rows, ragged = self.collect(pl.all()), self.ragged
+        if ragged.height:
+            rows = rows.filter(~pl.col(ROW).is_in(ragged[ROW].implode()))
+        return Table(self.path, rows, self._ragged_problems(ragged), self._lines)
+
+    def collect(self, *columns: pl.Expr) -> pl.DataFrame:
+        """Read these columns of all rows, ragged ones too, with a piece of the file in memory.
+
+        Raises:
+            DataError: the file can't be read, or has no rows.
+        """
+        rows = self._collect(self.rows.select(*columns))
+        if self.count is not None and rows.height != self.count.rows:
+            raise _unreadable(self.path, f"{rows.height} rows or {self.count.rows}?{self._hint}")
+        if rows.height == 0:
+            raise DataError(f"{self.path}: has no rows")
+        return rows
+
+    def problems(self, rules: Mapping[str, tuple[pl.Expr, str]]) -> tuple[list[Problem], int]:
+        """Report what can't be used, without holding all of it.
+
+        Args:
+            rules: by column, what is true where its value can't be used, and what is allowed.
+
+        Returns:
+            The first problems by row, as many as are shown, and how many there are.
+
+        Raises:
+            DataError: the file can't be read.
+        """
+        rows, ragged = self.rows, self.ragged
+        if ragged.height:
+            rows = rows.filter(~pl.col(ROW).is_in(ragged[ROW].implode()))
+        sums = (bad.sum().alias(name) for name, (bad, _) in rules.items())
+        counts = self._collect(rows.select(sums)).row(0, named=True)
+        problems = self._ragged_problems(ragged.head(SHOWN))
+        for name, (bad, allowed) in rules.items():
+            if counts[name]:
+                first = self._collect(rows.filter(bad).select(ROW, name).head(SHOWN))
+                table = Table(self.path, first, [], self._lines)
+                problems += table.problems(pl.lit(value=True), name, allowed)
+        problems.sort(key=lambda problem: problem.row)
+        return problems[:SHOWN], ragged.height + sum(counts.values())
+
+    @property
+    def ragged(self) -> pl.DataFrame:
+        """``ROW`` and ``fields`` of CSV rows with too many or too few fields."""
+        schema = {ROW: pl.UInt32, "fields": pl.Int64}
+        return pl.DataFrame([] if self.count is None else self.count.ragged, schema, orient="row")
+
+    @property
+    def _lines(self) -> bool:
+        return self.count is not None and self.count.one_line_each
+
+    @property
+    def _hint(self) -> str:
+        ragged = self.ragged
+        return f"; look at row {ragged[ROW][0]}, is a quote amiss?" if ragged.height else ""
+
+    def _ragged_problems(self, ragged: pl.DataFrame) -> list[Problem]:
+        table = Table(self.path, ragged, [], self._lines)
+        allowed = f"{self.fields} fields, as in the header"
+        return [
+            table.problem(row, "row", f"{fields} fields" if fields > 1 else "1 field", allowed)
+            for row, fields in ragged.iter_rows()
+        ]
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return rows.collect(engine="streaming")
+        except (PolarsError, PanicException, OSError) as error:
+            raise _unreadable(self.path, _text(error) + self._hint) from error
+
+
 def shown(value: str | None) -> str:
     """Quote a value for a message, shortened."""
     if value is None or value == "":
@@ -86,16 +178,25 @@ def shown(value: str | None) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def refuse_problems(what: str, problems: Sequence[Problem], advice: str) -> None:
+def refuse_problems(
+    what: str, problems: Sequence[Problem], advice: str, number: int | None = None
+) -> None:
     """Raise if there are problems.
+
+    Args:
+        what: they are problems of.
+        problems: the first of them by row, at least ``SHOWN`` if there are as many.
+        advice: what to do, after them.
+        number: how many there are; None means as many as given.
 
     Raises:
         DataError: it shows the first of them, their number, and the advice.
     """
     if problems:
+        number = len(problems) if number is None else number
         first = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        more = f"\n  … and {number - SHOWN} more" if number > SHOWN else ""
+        count = "1 problem" if number == 1 else f"{number} problems"
         raise DataError(f"{what}: {count}:{first}{more}{advice}")
 
 
@@ -111,20 +212,33 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] | No
         DataError: the file can't be read, has no rows, or lacks a column, maybe because it is
             there under another name.
     """
+    return scan_table(path, required, optional).read()
+
+
+def scan_table(path: Path, required: Sequence[str], optional: Sequence[str] | None = ()) -> Scan:
+    """Look at a file before its values are read; arguments as of ``read_table``.
+
+    Raises:
+        DataError: the file can't be read, or lacks a column; a CSV has a quote amiss.
+    """
     names = _header(path)
     _require(path, names, required, optional or ())
     wanted = [name for name in names if optional is None or name in (*required, *optional)]
     if path.suffix == ".parquet":
-        try:
-            rows = pl.read_parquet(path, columns=wanted, glob=False).with_row_index(ROW, offset=1)
-        except (PolarsError, PanicException, OSError) as error:
-            raise _unreadable(path, _text(error)) from error
-        table = Table(path, rows, [], lines=False)
-    else:
-        table = _read_csv(path, names, wanted)
-    if table.rows.height == 0 and not table.ragged:
-        raise DataError(f"{path}: has no rows")
-    return table
+        rows = pl.scan_parquet(path, glob=False).select(wanted).with_row_index(ROW, offset=1)
+        return Scan(path, rows, None, len(names))
+    try:
+        count = count_fields(path, len(names))
+    except QuoteError as error:
+        raise _unreadable(path, str(error)) from error
+    rows = pl.scan_csv(
+        path,
+        infer_schema=False,
+        glob=False,
+        truncate_ragged_lines=True,  # they are known, and left out
+    )
+    rows = rows.select(wanted).with_row_index(ROW, offset=1)
+    return Scan(path, rows, count, len(names))
 
 
 def refuse_to_replace(out: Path, *, force: bool) -> None:
@@ -147,11 +261,21 @@ def refuse_to_replace(out: Path, *, force: bool) -> None:
             )
 
 
-def write_dataset(out: Path, transactions: pl.DataFrame, items: pl.DataFrame) -> None:
-    """Write both tables as Parquet, each whole or not at all, transactions last."""
+def write_dataset(
+    out: Path, transactions: pl.DataFrame | pl.LazyFrame, items: pl.DataFrame
+) -> None:
+    """Write both tables as Parquet, each whole or not at all, transactions last.
+
+    What takes long, writing the transactions, comes before either file is replaced. Columns that
+    ``transactions`` is lazy about are made as they are written, never all at once.
+    """
+
+    def write(temporary: Path) -> None:
+        transactions.lazy().sink_parquet(temporary)
+        replace_file(out / "items.parquet", items.write_parquet)
+
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / "items.parquet", items.write_parquet)
-    replace_file(out / "transactions.parquet", transactions.write_parquet)
+    replace_file(out / "transactions.parquet", write)
 
 
 def _header(path: Path) -> list[str]:
@@ -207,38 +331,6 @@ def _meant(name: str, names: Sequence[str]) -> str | None:
     plain = {_plain(other): other for other in reversed(names)}
     near = difflib.get_close_matches(_plain(name), plain, 1, 0.6)
     return plain[near[0]] if near else None
-
-
-def _read_csv(path: Path, names: Sequence[str], wanted: Sequence[str]) -> Table:
-    try:
-        count = count_fields(path, len(names))
-    except QuoteError as error:
-        raise _unreadable(path, str(error)) from error
-    hint = f"; look at row {count.ragged[0][0]}, is a quote amiss?" if count.ragged else ""
-    try:
-        rows = pl.read_csv(
-            path,
-            columns=list(wanted),
-            infer_schema=False,
-            glob=False,
-            row_index_name=ROW,
-            row_index_offset=1,
-            truncate_ragged_lines=True,  # they are known, and left out below
-        )
-    except (PolarsError, PanicException, OSError) as error:
-        raise _unreadable(path, _text(error) + hint) from error
-    if rows.height != count.rows:
-        raise _unreadable(path, f"{rows.height} rows or {count.rows}?{hint}")
-    table = Table(path, rows, [], count.one_line_each)
-    if not count.ragged:
-        return table
-    allowed = f"{len(names)} fields, as in the header"
-    ragged = [
-        table.problem(row, "row", f"{fields} fields" if fields > 1 else "1 field", allowed)
-        for row, fields in count.ragged
-    ]
-    numbers = pl.Series([row for row, _ in count.ragged], dtype=pl.UInt32)
-    return Table(path, rows.filter(~pl.col(ROW).is_in(numbers.implode())), ragged, table.lines)
 
 
 def _unreadable(path: Path, why: str) -> DataError:

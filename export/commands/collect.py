@@ -1,8 +1,6 @@
 """The command that makes training data of what kiosks sent."""
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from c2rec.runtime.errors import PublishError
-from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath
+from c2rec.train.commands.options import FILE, FOLDER, JSON, NonEmptyPath, progress
 
 if TYPE_CHECKING:
     from c2rec.export.collect import Collection
@@ -84,11 +82,11 @@ def collect(
 
     if "://" not in inbox and not Path(inbox).is_dir():
         raise PublishError(f"{inbox} is no folder with what kiosks sent; is its share mounted?")
-    head_office, progress = Keys(keys), _progress()
+    head_office = Keys(keys)
     known = None if customers is None else read_customers(customers, head_office.customer_key)
     erased = frozenset[bytes]() if repository is None else _erased(repository, head_office)
     storage, deleted = open_storage(inbox), list[str]()
-    try:
+    with progress() as report:
         found = collect_events(
             storage,
             out,
@@ -97,12 +95,10 @@ def collect(
             customers=known,
             erased=erased,
             max_per_hour=max_per_hour,
-            report=progress,
+            report=report,
         )
         if delete_erased:
-            deleted = forget_batches(storage, out, report=progress)
-    finally:
-        progress("")
+            deleted = forget_batches(storage, out, report=report)
     if as_json:
         click.echo(json.dumps(_document(found) | {"deleted": deleted}))
         return
@@ -150,10 +146,3 @@ def _lines(found: "Collection", out: Path) -> list[str]:
         if written.mended:
             lines.append(f"The times of {written.mended} events were put right")
     return [*lines, *(f"! {doubt.line}" for doubt in found.doubts)]
-
-
-def _progress() -> Callable[[str], None]:
-    """Show what is being done on one line of a terminal; nowhere else."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return lambda _: None
-    return lambda stage: click.echo(f"\r\x1b[K{stage}", nl=False, err=True)

@@ -10,6 +10,7 @@ import click
 
 from c2rec.export.keys import Keys
 from c2rec.runtime.errors import PublishError
+from c2rec.runtime.sync.documents import LARGEST_SEQ
 from c2rec.train.commands.options import FILE, FOLDER, NonEmptyPath
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -17,6 +18,13 @@ _PASSPHRASE = "C2REC_KEYS_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 REPO = click.argument("repo", type=NonEmptyPath(path_type=str))
 """A folder, or a URL such as s3://bucket/prefix."""
+SEQ = click.IntRange(1, LARGEST_SEQ)
+"""The number of a release."""
+FLOOR = click.option(
+    "--floor",
+    type=click.IntRange(0, LARGEST_SEQ),
+    help="The least seq that the ring may still install.",
+)
 
 
 def keys_options(command: _Command) -> _Command:

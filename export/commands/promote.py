@@ -5,16 +5,16 @@ from pathlib import Path
 
 import click
 
-from c2rec.export.commands.options import REPO, keys_options, open_keys, option_errors
+from c2rec.export.commands.options import FLOOR, REPO, SEQ, keys_options, open_keys, option_errors
 from c2rec.train.commands.options import JSON
 
 
 @click.command()
 @REPO
-@click.argument("seq", type=click.IntRange(1))
+@click.argument("seq", type=SEQ)
 @click.option("--ring", required=True, help="Which kiosks take it.")
 @click.option("--waves", default="", help="When which share of them may install, as in publish.")
-@click.option("--floor", type=int, help="The least seq that the ring may still install.")
+@FLOOR
 @click.option(
     "--forget-floor",
     is_flag=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from c2rec.export.commands.options import REPO, keys_options, open_keys, option_errors
+from c2rec.export.commands.options import FLOOR, REPO, SEQ, keys_options, open_keys, option_errors
 from c2rec.train.commands.options import FOLDER, JSON
 
 
@@ -20,9 +20,9 @@ from c2rec.train.commands.options import FOLDER, JSON
     default="",
     help="When which share of them may install: 2026-12-01T06:00:00Z=0.01,2026-12-02T06:00:00Z=1",
 )
-@click.option("--floor", type=int, help="The least seq that the ring may still install.")
+@FLOOR
 @click.option("--min-runtime", help="The least version of c2rec that can serve it.")
-@click.option("--seq", type=int, help="Its number; otherwise the next one.")
+@click.option("--seq", type=SEQ, help="Its number; otherwise the next one.")
 @click.option(
     "--visitors/--no-visitors",
     default=True,
@@ -49,13 +49,15 @@ def publish(
     REPO is a folder, or a URL such as s3://bucket/prefix, which needs the extra bucket. Ended at
     any moment, it leaves what kiosks read as it was; run it again.
     """
-    from c2rec.export.publish import OLDEST_RUNTIME
+    from c2rec.export.publish import OLDEST_RUNTIME, check_version
     from c2rec.export.publish import publish as publish_bundle
     from c2rec.export.rings import parse_waves, ring_target
 
     with option_errors():
         ring_target(ring)
         parsed = parse_waves(waves)
+        least = OLDEST_RUNTIME if min_runtime is None else min_runtime
+        check_version(least)
     done = publish_bundle(
         folder,
         repo,
@@ -63,7 +65,7 @@ def publish(
         ring=ring,
         waves=parsed,
         floor=floor,
-        min_runtime=min_runtime or OLDEST_RUNTIME,
+        min_runtime=least,
         seq=seq,
         visitors=visitors,
         again=again,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from c2rec.train.commands.options import FILE, FOLDER, JSON
+from c2rec.train.commands.options import FILE, FOLDER, JSON, progress
 
 
 @click.command()
@@ -65,13 +65,20 @@ def simulate(
 def import_hm(transactions: Path, articles: Path, out: Path, item: str, force: bool) -> None:
     """Turn the files of Kaggle's H&M competition into a dataset.
 
-    TRANSACTIONS is transactions_train.csv. Channel 1, the stores, becomes offline and 2 online.
+    TRANSACTIONS is transactions_train.csv. Channel 1, the stores, becomes offline and 2 online. The
+    full file takes 3 GB of memory.
     """
     from c2rec.train.hm import import_hm as run
 
-    run(
-        transactions, articles, out, item="product" if item == "product" else "article", force=force
-    )
+    with progress() as report:
+        run(
+            transactions,
+            articles,
+            out,
+            item="product" if item == "product" else "article",
+            force=force,
+            report=report,
+        )
     click.echo(f"{out}: imported; next: c2rec-train fit {out} --out RUN")
 
 
