@@ -283,6 +283,7 @@ def test_a_run_that_is_not_finished_is_neither_evaluated_nor_exported(
         (lambda run: drop_tensor(run, "optimizer/item_bias.weight/exp_avg"), "is not whole"),
         (lambda run: drop_tensor(run, "model/gain"), "doesn't fit"),
         (lambda run: (run / "checkpoint.safetensors").write_bytes(b"junk"), "can't be read"),
+        (lambda run: (run / "config.json").write_bytes(b"[" * 100_000), "can't be read"),
     ],
 )
 def test_a_damaged_run_is_not_gone_on_with(

@@ -194,7 +194,7 @@ def read_config(folder: Path) -> RunConfig:
             f"{folder}: not a training run, it has no {CONFIG}; make one with "
             "'c2rec-train fit DATA --out RUN'"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: can't be read: {error}") from error
     return _parse(RunConfig, document, f"{path}: ")
 

@@ -70,7 +70,7 @@ def opened(
 def _read_identity(path: Path, what: str) -> dict[str, Any]:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: can't be read: {error}") from error
     if not isinstance(before, dict) or before.get("schema") != 1:
         raise RunError(f"{path}: is not of a {what} that this version can go on with")

@@ -338,7 +338,7 @@ def _read(run: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document["id"], str) or not isinstance(document["mlflow"], dict):
             raise TypeError("not what fit writes")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: is damaged ({error}); delete it to begin new logs") from error
     return document
 
