@@ -342,6 +342,33 @@ def test_scores_of_some_rows_are_those_of_the_whole_catalogue(size: int) -> None
 
 
 @pytest.mark.parametrize("attention", NAMES)
+def test_whose_history_says_nothing_has_the_graphs_score_without_it(
+    attention: AttentionName,
+) -> None:
+    """No purchases, and a release that names nobody; an axis of length 0 ends some runtimes."""
+    rng = np.random.default_rng(4)
+    for kind in KINDS:
+        made = arrays(rng, kind, 300, 8)
+        nobody = made | {
+            "neighbour_items": np.zeros((300, 0), np.int32),
+            "neighbour_weights": np.zeros((300, 2, 0), np.float16),
+        }
+        components = rng.normal(size=(2, 3, 8)).astype(np.float32)
+        has = rng.random((2, 3)) < 0.7
+        none = np.zeros((2, 0), np.float32)
+        scorer = Engine(Arrays(made, attention)).scorer
+        scores, alphas = scorer.score(components, has, 1, none.astype(np.int64), none)
+        made["neighbour_weights"][:] = -0.0
+        quiet = Engine(Arrays(made, attention)).scorer
+        history, ones = rng.integers(0, 300, (2, 9)), np.ones((2, 9), np.float32)
+        expected, weights = quiet.score(components, has, 1, history, ones)
+        assert (scores.tobytes(), alphas.tobytes()) == (expected.tobytes(), weights.tobytes())
+        engine = Engine(Arrays(nobody, attention))
+        scores, alphas = engine.scorer.score(components, has, 1, history, ones)
+        assert (scores.tobytes(), alphas.tobytes()) == (expected.tobytes(), weights.tobytes())
+
+
+@pytest.mark.parametrize("attention", NAMES)
 @pytest.mark.parametrize("size", [1, 33, 64, 129, 256, 600])
 def test_scores_of_some_rows_for_many_are_those_for_each_alone(
     size: int, attention: AttentionName

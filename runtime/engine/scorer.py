@@ -15,6 +15,10 @@ FEWEST = 65
 
 _Floats = npt.NDArray[np.float32]
 _Rows = npt.NDArray[np.int64]
+_NOTHING = np.float16(-0.0)
+"""Adds nothing, not even to -0."""
+_NOBODY_NAMED = np.zeros((1, 1), np.int32)
+_NOTHING_SAID = np.full((1, 2, 1), _NOTHING)
 
 
 class Source(Protocol):
@@ -48,7 +52,7 @@ class Scorer:
         self._attention_bias = source.array("attention_bias")  # (2, 3, n)
         self._named = source.array("neighbour_items")  # (n, m)
         self._said = source.array("neighbour_weights")  # (n, 2, m)
-        self._said_by_channel = self._said.reshape(-1, self._said.shape[2])  # (2n, m)
+        self._said_by_channel = self._said.reshape(2 * self.items, self._said.shape[2])  # (2n, m)
         self._weights = {}
         if any(each.name == "channel_weights" for each in self._session.get_inputs()):
             self._weights = {"channel_weights": source.array("channel_weights")}
@@ -82,6 +86,12 @@ class Scorer:
         Raises:
             ReleaseError: onnxruntime can't run the graph on these arrays.
         """
+        named, said = self._named, self._said
+        if not (history_items.shape[1] and named.shape[1]):
+            # onnxruntime before 1.27 may divide by the length of an axis: 0 ends the process
+            nothing = np.zeros((len(components), 1), np.int64)
+            history_items, history_weights = nothing, nothing.astype(np.float32)
+            named, said = _NOBODY_NAMED, _NOTHING_SAID
         feeds = {
             "components": components,
             "has": has,
@@ -91,8 +101,8 @@ class Scorer:
             "attention_bias": self._attention_bias,
             "history_items": history_items,
             "history_weights": history_weights,
-            "neighbour_items": self._named,
-            "neighbour_weights": self._said,
+            "neighbour_items": named,
+            "neighbour_weights": said,
         }
         scores, attention = _run(self._session, ["scores", "attention"], feeds | self._weights)
         return scores, attention
@@ -179,7 +189,7 @@ class Scorer:
         shape = batch, max(1, int(counts.max()))
         named = np.zeros(shape, np.int32)
         named[said.customers, entry] = said.places
-        weights = np.full((batch, 2, shape[1]), -0.0, np.float16)  # adds nothing, not even to -0
+        weights = np.full((batch, 2, shape[1]), _NOTHING)
         weights[said.customers, channel, entry] = said.weights
         # Of arrays with a row per channel, the graph reads one.
         embeddings = self._embeddings.take(rows, axis=0)
