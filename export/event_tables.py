@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from c2rec.train.columns import MAX_QUANTITY
-from c2rec.train.files import replace_file
+from c2rec.train.tables import write_table
 
 PATIENCE = 400 * 86_400_000
 """Milliseconds that an event may wait before it arrives."""
@@ -101,7 +101,7 @@ def write_tables(
         ("held", doubtful.drop("arrived", "sender", "impossible", "mended", "position")),
         ("transactions", transactions),
     ):
-        replace_file(folder / f"{name}.parquet", table.write_parquet)
+        write_table(folder / f"{name}.parquet", table)
     held = doubtful.group_by("held").len().sort("held")
     return Written(
         transactions.height, anonymous.height, impressions.height, dict(held.iter_rows()), mended

@@ -221,10 +221,12 @@ def measure(subject: Subject, *, k: int, requests: int, report: Report) -> dict[
             engine_ms.append(ms)
             found.append(each)
         plain(request(0))
-        for number in _part(turn, compared):
-            ms, expected = _timed(partial(plain, request(number)))
-            plain_ms.append(ms)
-            same.append(_same(engine.top_k(request(number), k), *expected))
+        timed = [_timed(partial(plain, request(number))) for number in _part(turn, compared)]
+        plain_ms += [ms for ms, _ in timed]
+        same += [  # after the last of them, for the engine would take the caches
+            _same(engine.top_k(request(number), k), *expected)
+            for number, (_, expected) in zip(_part(turn, compared), timed, strict=True)
+        ]
         if eager is not None:
             eager(request(0), k)
             eager_ms += [

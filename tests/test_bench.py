@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,34 @@ def test_a_wrong_engine_is_not_exact(
     figures = measure(subject, k=10, requests=5, report=stages.append)
     assert figures["exact"] is exact
     assert "timing: turn 10 of 10" in stages
+
+
+def test_nothing_comes_between_the_calls_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten turns of 5 requests to the graph, after one that is not counted."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    source = RandomRelease(20_000, 8, 1)
+    calls: list[str] = []
+
+    class Watched(Engine):
+        """Tells of its calls; at this size it makes none for the whole catalogue."""
+
+        def top_k(self, request: Request, k: int, *, only: Filter | None = None) -> Found:
+            calls.append("engine")
+            return super().top_k(request, k, only=only)
+
+    engine = Watched(source)
+    score = engine.scorer.score
+
+    def watched(*arguments: Any) -> Any:
+        calls.append("graph")
+        return score(*arguments)
+
+    monkeypatch.setattr(engine.scorer, "score", watched)
+    asked = [source.request() for _ in range(10)]
+    subject = Subject(engine, source, source.array("channel_weights"), asked)
+    measure(subject, k=10, requests=20, report=lambda _: None)
+    runs = [(who, len(list(several))) for who, several in groupby(calls)]
+    assert [length for who, length in runs if who == "graph"][:10] == [6] * 10
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

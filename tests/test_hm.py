@@ -1,5 +1,7 @@
 """Import of files in the layout of Kaggle's H&M competition."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +10,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pytest
-from polars.exceptions import PolarsError
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.hm import import_hm
@@ -266,14 +267,33 @@ def test_transactions_that_can_not_be_written_leave_what_was_there(tmp_path: Pat
     sources, out = files(tmp_path)
     items = pl.DataFrame({"item_id": ["new"]})
     broken = pl.LazyFrame({"price": ["free"]}).cast(pl.Float64)
-    with pytest.raises(PolarsError):
+    with pytest.raises(DataError, match=r"transactions\.parquet: can't be written: "):
         write_dataset(out, broken, items)
     assert list(out.iterdir()) == []
     import_hm(*sources, out, item="product")
     before = read_dataset(out).fingerprint
-    with pytest.raises(PolarsError):
+    with pytest.raises(DataError, match=r"transactions\.parquet: can't be written: "):
         write_dataset(out, broken, items)
     assert read_dataset(out).fingerprint == before
+
+
+_LIMITED = """
+import resource
+from c2rec.train.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+main()
+"""
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    (transactions, articles), out = files(tmp_path)
+    arguments = ["import-hm", str(transactions), "--articles", str(articles), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"{out / 'transactions.parquet'}: can't be written: " in done.stderr
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("item", ["product", "article"])

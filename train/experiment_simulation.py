@@ -14,8 +14,8 @@ import polars as pl
 
 from c2rec.runtime.errors import DataError
 from c2rec.runtime.records import CHANNELS
-from c2rec.train.files import replace_file
 from c2rec.train.simulate import FIRST_DAY
+from c2rec.train.tables import write_table
 
 Ints = npt.NDArray[np.int64]
 
@@ -109,11 +109,11 @@ def simulate_experiment(
         arm=label,
         impossible=pl.lit(value=False),
     )
-    replace_file(collected / "impressions.parquet", impressions.write_parquet)
+    write_table(collected / "impressions.parquet", impressions)
     sold = _purchases(kiosk.filter(pl.col("kind") == "bought"), CHANNELS[0])
-    replace_file(collected / "transactions.parquet", sold.write_parquet)
+    write_table(collected / "transactions.parquet", sold)
     everything = pl.concat([sold, _purchases(web, CHANNELS[1])]).sort("timestamp", "customer_id")
-    replace_file(data / "transactions.parquet", everything.write_parquet)
+    write_table(data / "transactions.parquet", everything)
 
 
 def _events(kind: str, customers: Ints, items: Ints, seconds: Ints) -> pl.DataFrame:

@@ -8,8 +8,7 @@ import polars as pl
 
 from c2rec.runtime.errors import DataError
 from c2rec.train.columns import OPTIONAL, REQUIRED
-from c2rec.train.files import replace_file
-from c2rec.train.tables import refuse_to_replace, write_dataset
+from c2rec.train.tables import refuse_to_replace, write_dataset, write_table
 from c2rec.train.transactions import Dataset, read_dataset
 
 _SAME = [*REQUIRED, "price", "store_id"]
@@ -54,7 +53,7 @@ def join(folders: Sequence[Path], out: Path, *, force: bool = False) -> Joined:
     if items is None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "items.parquet").unlink(missing_ok=True)
-        replace_file(out / "transactions.parquet", joined.write_parquet)
+        write_table(out / "transactions.parquet", joined)
     else:
         write_dataset(out, joined, items)
     others = pl.concat([each.transactions.select("customer_id") for each in datasets[1:]])

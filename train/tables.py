@@ -268,14 +268,34 @@ def write_dataset(
 
     What takes long, writing the transactions, comes before either file is replaced. Columns that
     ``transactions`` is lazy about are made as they are written, never all at once.
+
+    Raises:
+        DataError: one can't be written; the disk may be full.
     """
+    path = out / "transactions.parquet"
 
     def write(temporary: Path) -> None:
-        transactions.lazy().sink_parquet(temporary)
-        replace_file(out / "items.parquet", items.write_parquet)
+        _write(path, transactions, temporary)
+        write_table(out / "items.parquet", items)
 
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / "transactions.parquet", write)
+    replace_file(path, write)
+
+
+def write_table(path: Path, rows: pl.DataFrame) -> None:
+    """Write a table as Parquet, whole or not at all.
+
+    Raises:
+        DataError: it can't be written; the disk may be full.
+    """
+    replace_file(path, lambda temporary: _write(path, rows, temporary))
+
+
+def _write(path: Path, rows: pl.DataFrame | pl.LazyFrame, temporary: Path) -> None:
+    try:
+        rows.lazy().sink_parquet(temporary)
+    except (PolarsError, PanicException, OSError) as error:
+        raise DataError(f"{path}: can't be written: {_text(error)}") from error
 
 
 def _header(path: Path) -> list[str]:
