@@ -215,7 +215,7 @@ def measure(subject: Subject, *, k: int, requests: int, report: Report) -> dict[
     for turn in range(TURNS):
         report(f"timing: turn {turn + 1} of {TURNS}")
         asks = _part(turn, requests)
-        engine.top_k(request(asks.start), k)
+        engine.top_k(request(asks.stop), k)
         for number in asks:
             ms, each = _timed(partial(engine.top_k, request(number), k))
             engine_ms.append(ms)
