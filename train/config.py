@@ -123,7 +123,7 @@ class ChannelBlend:
     """Weight of the items that the items bought predict (EASE)."""
     alike: float = 0.2
     """Weight of what customers who bought the same items bought in this channel."""
-    bought: float = 1.0
+    bought: float = 3.0
     """Weight of the items that the customer bought in the other channel."""
     recent_1: float = 0.1
     """Weight of log(1 + purchases), each counting less with its age, by half in 1 day."""
