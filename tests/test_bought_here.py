@@ -19,7 +19,7 @@ import pytest
 from c2rec.runtime.answer import Answer
 from c2rec.runtime.erasure.erase import erase, take_tombstones
 from c2rec.runtime.events import bought_file
-from c2rec.runtime.events.bought_file import bought_path, parse_line
+from c2rec.runtime.events.bought_file import bought_path, lines_of
 from c2rec.runtime.events.events import Event, EventItem, Kind
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.events.outbox_file import OutboxFile
@@ -184,8 +184,8 @@ def test_acknowledged_and_killed_it_is_left_out(kiosk: Kiosk) -> None:
     told += process.stdout.read().split()
     process.stdout.close()
     process.wait()
-    lines = bought_path(kiosk.home).read_bytes().splitlines()
-    assert {parsed.item for line in lines if (parsed := parse_line(line))} >= set(told)
+    lines = lines_of(bought_path(kiosk.home).read_bytes())
+    assert {item.decode() for _, _, item in lines} >= set(told)
 
 
 def test_an_arm_s_model_and_what_sells_leave_it_out_too(tmp_path: Path) -> None:
@@ -385,8 +385,12 @@ def test_a_file_that_can_t_be_read_is_told_and_answered_without(
         assert len(recommender.warnings) == 1
 
 
-def test_a_purchase_counts_for_head_office_though_it_can_t_be_written_here(kiosk: Kiosk) -> None:
-    bought_path(kiosk.home).mkdir()
+@pytest.mark.parametrize("spoil", [as_folder, as_pipe, huge])
+def test_a_purchase_counts_for_head_office_though_it_can_t_be_written_here(
+    kiosk: Kiosk, spoil: Callable[[Path], None]
+) -> None:
+    bought_path(kiosk.home).touch()
+    spoil(bought_path(kiosk.home))
     buy(kiosk, "i000001")
     with closing(Outbox(kiosk.home, kiosk.identity)) as outbox:
         frozen = outbox.freeze()
@@ -422,6 +426,18 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(kiosk: Kiosk) -> 
         assert ids(recommender.recommend(CUSTOMER))[0] == first
 
 
+def test_a_file_with_the_inode_of_one_before_it_is_read_from_its_start(kiosk: Kiosk) -> None:
+    """As two erasures may leave it."""
+    first, *rest = best(kiosk)
+    buy(kiosk, first)
+    path = bought_path(kiosk.home)
+    others = f"{kiosk.pseudonym(OTHER).hex()} 20000 i000001\n" * 9
+    with opened(kiosk) as recommender:
+        assert ids(recommender.recommend(CUSTOMER))[:9] == rest
+        path.write_text(others)
+        assert ids(recommender.recommend(CUSTOMER))[0] == first
+
+
 def test_a_kiosk_that_is_not_enrolled_reads_none(tmp_path: Path) -> None:
     release = make_release(tmp_path / "bundle")
     install(release.folder, tmp_path / "home")
@@ -446,12 +462,11 @@ def bytes_left(kiosk: Kiosk, customer: str) -> list[str]:
 def test_who_is_erased_bought_nothing_here(kiosk: Kiosk, tmp_path: Path) -> None:
     first, other = best(kiosk)[0], best(kiosk, OTHER)[0]
     buy(kiosk, first)
-    buy(kiosk, other, customer=OTHER)
     path = bought_path(kiosk.home)
-    shutil.copy(path, f"{path}.tmp")  # an earlier one was cut off
-    old = sha256(path.read_bytes()).hexdigest()
     with opened(kiosk) as recommender:
         assert first not in ids(recommender.recommend(CUSTOMER, k=1000))
+        buy(kiosk, other, "i000001", "i000002", customer=OTHER)  # the new file is longer than that
+        old = sha256(path.read_bytes()).hexdigest()
         document = erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
         assert first in ids(recommender.recommend(CUSTOMER, k=1000))
         assert other not in ids(recommender.recommend(OTHER, k=1000))
@@ -463,7 +478,15 @@ def test_who_is_erased_bought_nothing_here(kiosk: Kiosk, tmp_path: Path) -> None
     }
     buy(kiosk, first)  # a till has the card still
     assert bytes_left(kiosk, CUSTOMER) == []
-    assert path.read_bytes().count(b"\n") == 1
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_what_was_left_of_an_earlier_file_goes_too(kiosk: Kiosk, tmp_path: Path) -> None:
+    buy(kiosk, "i000001")
+    path = bought_path(kiosk.home)
+    path.rename(f"{path}.tmp")
+    erase(kiosk.home, CUSTOMER, tmp_path / "receipt.json")
+    assert bytes_left(kiosk, CUSTOMER) == []
 
 
 def test_who_is_in_this_file_alone_was_found(kiosk: Kiosk, tmp_path: Path) -> None:

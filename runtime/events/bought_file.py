@@ -12,9 +12,9 @@ Who reads holds none. A line that was cut off by a power cut says nothing to any
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from c2rec.runtime.events.events import Event
 from c2rec.runtime.events.outbox_file import OutboxFile
@@ -24,20 +24,10 @@ KEPT_DAYS = 366
 """Days after which a purchase is forgotten though no release came that covers it: a kiosk without
 one for a year is nobody's any more."""
 MOST_BYTES = 4 << 20
-"""Bytes from which on the older half goes: some 70,000 purchases."""
+"""Bytes from which on the older half goes: some 80,000 purchases."""
 DAY_MS = 86_400_000
 """Milliseconds of a day."""
-_LINE = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,6}) (.+)")
-
-
-class Bought(NamedTuple):
-    """A line."""
-
-    customer: str
-    """A pseudonym, 32 hex digits."""
-    day: int
-    """Since 1970."""
-    item: str
+_LINE = re.compile(rb"^([0-9a-f]{32}) ([0-9]{1,6}) (.+)$", re.MULTILINE)
 
 
 def bought_path(home: Path) -> Path:
@@ -45,16 +35,22 @@ def bought_path(home: Path) -> Path:
     return home / "bought.txt"
 
 
-def parse_line(line: bytes) -> Bought | None:
-    """Read a line without its end; None: it is not as it was written."""
-    found = _LINE.fullmatch(line)
-    if found is None:
-        return None
-    customer, day, item = found.groups()
-    try:
-        return Bought(customer.decode(), int(day), item.decode())
-    except UnicodeDecodeError:
-        return None
+def lines_of(content: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Pseudonym, day and item, as they are written, of each line that is as it should be."""
+    return _LINE.findall(content[: content.rfind(b"\n") + 1])
+
+
+def check_file(path: Path) -> None:
+    """Make sure that it can be read at all, before it is opened: a pipe would be waited for.
+
+    Raises:
+        OSError: it is no file, or larger than one that was written here.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(0, "it is no file")
+    if found.st_size > 2 * MOST_BYTES:
+        raise OSError(0, f"it has {found.st_size:,} bytes, more than c2rec writes")
 
 
 def note_bought(home: Path, event: Event, at: int) -> None:
@@ -74,6 +70,7 @@ def note_bought(home: Path, event: Event, at: int) -> None:
     lines = "".join(f"{event.customer} {day} {each.item}\n" for each in event.items).encode()
     new = not path.exists()
     if not new:
+        check_file(path)
         _make_room(path, day - KEPT_DAYS)
     with path.open("ab+") as file:
         if file.tell() > 0:
@@ -102,8 +99,9 @@ def forget_customers(home: Path, names: set[str], add: Callable[[str, str, str],
         path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
         if not path.exists():
             return
+        check_file(path)
         content = path.read_bytes()
-        kept = _without(content, lambda bought: bought.customer in names)
+        kept = _without(content, lambda customer, _: customer.decode() in names)
         if kept == content:
             return
         if any(name.encode() in content for name in names):
@@ -123,8 +121,9 @@ def forget_before(home: Path, day: int) -> None:
     lock = OutboxFile(home)
     try:
         with lock.locked(), home_errors(f"can't write {path}"):
+            check_file(path)
             content = path.read_bytes()
-            kept = _without(content, lambda bought: bought.day < day)
+            kept = _without(content, lambda _, bought: bought < day)
             if kept != content:
                 write_whole(path, kept)
     finally:
@@ -134,18 +133,17 @@ def forget_before(home: Path, day: int) -> None:
 def _make_room(path: Path, oldest: int) -> None:
     """Drop lines from before a day, and the older half of a file that is too large."""
     with path.open("rb") as file:
-        first = parse_line(file.readline(2000).rstrip(b"\n"))  # lines are in the order of time
+        first = lines_of(file.readline(2000))  # lines are in the order of time
     large = path.stat().st_size > MOST_BYTES
-    if first is not None and first.day >= oldest and not large:
+    if first and int(first[0][1]) >= oldest and not large:
         return
     content = path.read_bytes()
     if large:
         content = content[content.find(b"\n", len(content) // 2) + 1 :]
-    write_whole(path, _without(content, lambda bought: bought.day < oldest))
+    write_whole(path, _without(content, lambda _, bought: bought < oldest))
 
 
-def _without(content: bytes, gone: Callable[[Bought], bool]) -> bytes:
-    """Leave out lines, and those that can't be read."""
-    lines = content.split(b"\n")
-    kept = [line for line in lines if (found := parse_line(line)) is not None and not gone(found)]
-    return b"".join(line + b"\n" for line in kept)
+def _without(content: bytes, gone: Callable[[bytes, int], bool]) -> bytes:
+    """Leave out lines, told by pseudonym and day, and those that can't be read."""
+    kept = [line for line in lines_of(content) if not gone(line[0], int(line[1]))]
+    return b"".join(b" ".join(line) + b"\n" for line in kept)
