@@ -17,10 +17,10 @@ store-popular
 catalogue
     The items in the order of their ids.
 
-What the customer bought in the requested channel, what was bought online since the release, as
-far as online scores tell, what is in the basket, what is sold out and what a rule, a filter or the
-request keeps back are left out. Every tier ranks all the rest, so an answer is shorter than k only
-where fewer items are left at all; it then says what kept them back.
+What the customer bought in the requested channel, what they bought since the release, online as far
+as online scores tell and at this kiosk, what is in the basket, what is sold out and what a rule, a
+filter or the request keeps back are left out. Every tier ranks all the rest, so an answer is
+shorter than k only where fewer items are left at all; it then says what kept them back.
 
 Where the customer has fresh online scores, they are merged with what the tier ranks
 (``online.py``), and the answer says how.
@@ -156,6 +156,7 @@ class Recommender:
         recommender._home, recommender._watch = home, watch
         recommender._meant = state.active, file_stamp(generation_path(home, state.active.name))
         recommender._who.open_online(home)
+        recommender._who.open_bought(home)
         recommender._who.open_visitors(home, visitors)
         return recommender
 

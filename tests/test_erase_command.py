@@ -39,7 +39,7 @@ def test_the_text_says_what_was_done_and_where_the_receipt_is(kiosk: Kiosk, tmp_
     receipt = tmp_path / "receipt.json"
     result = run(kiosk, "erase", CUSTOMER, "--receipt", str(receipt))
     assert result.exit_code == 0, result.stderr
-    assert "erased from 3 files" in result.stdout
+    assert "erased from 4 files" in result.stdout
     assert str(receipt) in result.stdout
     assert CUSTOMER not in result.stdout
     assert "and 2 events" in result.stdout

@@ -352,7 +352,7 @@ def test_files_stay_few(outbox: Outbox) -> None:
         outbox.arrived(frozen)
     assert count_waiting(outbox).events == 0
     names = {path.name for path in outbox.home.iterdir()}
-    assert names == {"events.db", "events.db-wal", "events.db-shm", "events.lock"}
+    assert names == {"events.db", "events.db-wal", "events.db-shm", "events.lock", "bought.txt"}
 
 
 def test_who_was_erased_is_nobody_in_what_happens_after(outbox: Outbox) -> None:

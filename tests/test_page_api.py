@@ -466,6 +466,22 @@ def test_what_is_bought_is_on_disk_when_it_is_answered_and_counts_once(tmp_path:
     )
 
 
+def test_what_was_paid_for_is_not_shown_again(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    identity_path(home).write_text(make_identity().to_json())
+    with serve_page(home) as served:
+        session = served.session()
+        served.json("POST", f"{session}/scans", {"code": CARD})
+        shown = served.json("POST", f"{session}/recommendations", {})["items"]
+        first, *rest = [each["item_id"] for each in shown]
+        served.json("POST", f"{session}/purchases", {"items": [{"item_id": first}]})
+        served.json("DELETE", session)
+        session = served.session()
+        served.json("POST", f"{session}/scans", {"code": CARD})
+        shown = served.json("POST", f"{session}/recommendations", {})["items"]
+        assert [each["item_id"] for each in shown][: len(rest)] == rest
+
+
 def test_a_purchase_that_can_t_be_kept_is_told_and_can_be_sent_again(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     body = {"items": [{"item_id": "i000004", "price": 1}], "receipt": "1"}

@@ -5,7 +5,8 @@
 3. Each generation and the online scores are copied without the customer, and the copy takes the
    file's place in one transaction of the state. Who reads the old file goes on reading it, and
    opens the new one at the next request (``Recommender``).
-4. What waits in events.db loses the name (``outbox.py``). What was downloaded is deleted.
+4. What waits in events.db loses the name, and what was bought here is forgotten (``outbox.py``).
+   What was downloaded is deleted.
 5. Every byte of the home is searched (``residue.py``). What was found to be gone takes the place of
    what to look for in the note.
 6. The receipt is written, then the note is deleted.
@@ -26,6 +27,7 @@ from c2rec.runtime.erasure.residue import Searched, Traces, pieces, search, writ
 from c2rec.runtime.erasure.rewrite import copy_without, customers_to_go
 from c2rec.runtime.erasure.tombstones import Tombstones, bury, read_tombstones, salted
 from c2rec.runtime.errors import HomeError, IdentityError, RequestError
+from c2rec.runtime.events.bought_file import bought_path
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.events.outbox_file import OutboxFile
 from c2rec.runtime.home.disk import (
@@ -137,7 +139,7 @@ def erase(
             events = 0
             if identity is not None:
                 hidden = pseudonym(identity.customer_key, customer_id)
-                events = _anonymise(home, identity, [hidden])
+                events = _anonymise(home, identity, [hidden], add=note.add)
             report("searching every file")
             searched = _verify(home, customer_id, identity, note)
             note.verified = {
@@ -234,7 +236,12 @@ def _has_pseudonyms(home: Path) -> bool:
     """Whether a file that came from head office, or the outbox, names customers by pseudonym."""
     tables = read_tables(home, ("generations", "scores"))
     synced = any(row.get("seq") is not None for row in tables.get("generations", []))
-    return synced or bool(tables.get("scores")) or any(home.glob("events.db*"))
+    return synced or bool(tables.get("scores")) or _has_events(home)
+
+
+def _has_events(home: Path) -> bool:
+    """Whether anything was recorded here; a file that is being recovered counts."""
+    return any(home.glob("events.db*")) or any(home.glob(f"{bought_path(home).name}*"))
 
 
 def _held(home: Path) -> Iterator[tuple[Path, str, str]]:
@@ -356,18 +363,19 @@ def _anonymise(
     pseudonyms: Collection[bytes],
     *,
     then: Callable[[], None] = lambda: None,
+    add: Callable[[str, str, str], None] = lambda *_: None,
 ) -> int:
-    """Take names from the events that wait, do something, and tell how many had one."""
+    """Take names from what was recorded, do something, and tell how many events had one."""
     file = OutboxFile(home)
     try:
         with file.locked():
-            if not any(home.glob(f"{file.path.name}*")):  # one that is being recovered counts
+            if not _has_events(home):
                 then()
                 return 0
     finally:
         file.unlock()
     with closing(Outbox(home, identity)) as outbox:
-        return outbox.anonymise(pseudonyms, then=then).events
+        return outbox.anonymise(pseudonyms, then=then, add=add).events
 
 
 def _verify(home: Path, customer_id: str, identity: Identity | None, note: _Note) -> Searched:

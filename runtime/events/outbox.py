@@ -11,12 +11,14 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
 from c2rec.runtime.erasure.tombstones import Tombstones, read_tombstones
 from c2rec.runtime.errors import EventError
+from c2rec.runtime.events.bought_file import forget_customers, note_bought
 from c2rec.runtime.events.carve import carve, row_checksum
 from c2rec.runtime.events.events import Event, Stamp, event_body, moment_text
 from c2rec.runtime.events.outbox_file import DamageError, OutboxFile, is_damage, transaction
@@ -240,9 +242,15 @@ class Outbox:
         self.work(mark)
 
     def anonymise(
-        self, pseudonyms: Collection[bytes], *, then: Callable[[], None] = lambda: None
+        self,
+        pseudonyms: Collection[bytes],
+        *,
+        then: Callable[[], None] = lambda: None,
+        add: Callable[[str, str, str], None] = lambda *_: None,
     ) -> Erased:
         """Take customers out of everything that waits; their purchases are still sent, as nobody's.
+
+        What they bought here is forgotten (``bought_file.py``).
 
         Frozen batches that name one are made anew, in a new epoch and so under new names. None of
         their pseudonyms is in ``events.db`` or its log afterwards. Files set aside are deleted:
@@ -251,13 +259,16 @@ class Outbox:
         Args:
             pseudonyms: 16 bytes each, see ``identity.pseudonym``.
             then: called before anybody can record again.
+            add: is told of a file that is written anew, before it is: name, old and new sha256.
 
         Raises:
             HomeError: it can't be done now, as on a full disk; do it again.
         """
 
         def do(db: sqlite3.Connection) -> Erased:
-            done = self._anonymise(db, {each.hex() for each in pseudonyms})
+            names = {each.hex() for each in pseudonyms}
+            done = self._anonymise(db, names)
+            forget_customers(self.home, names, add)
             then()
             return done
 
@@ -364,6 +375,8 @@ class Outbox:
         except EventError:
             count(db, f"refused {event.kind}", 1)
             raise
+        with suppress(OSError):  # it is recorded: who hears otherwise does it again
+            note_bought(self.home, event, stamp.at)
         return stamp.event_id
 
     def _full(self, kind: str, size: int) -> EventError:

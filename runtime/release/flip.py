@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import date
 from pathlib import Path
 
 from c2rec.runtime.errors import HomeError
+from c2rec.runtime.events.bought_file import forget_before
 from c2rec.runtime.home.disk import (
     generation_path,
     home_errors,
@@ -68,7 +70,24 @@ def put_in_service(
     note_whole(home, final, digest)
     for items, sha256 in item_sides(final.parent, manifest.files).items():
         note_whole(home, items, sha256)
-    return activate(home, release, digest, name=name, seq=seq)
+    state = activate(home, release, digest, name=name, seq=seq)
+    with suppress(HomeError):  # the next release does this too, and answers leave it alone already
+        _forget_bought(home, state)
+    return state
+
+
+def _forget_bought(home: Path, state: State) -> None:
+    """Forget what was bought here on days that both releases cover: one may be gone back to."""
+    last = []
+    for generation in (state.active, state.previous):
+        if generation is not None:
+            cache = Cache(generation_path(home, generation.name))
+            try:
+                last.append(date.fromisoformat(cache.manifest().data_to))
+            finally:
+                cache.close()
+    # of the last day itself, data may have a part
+    forget_before(home, (min(last) - date(1970, 1, 1)).days)
 
 
 def check_space(home: Path, needed: int, what: str) -> None:

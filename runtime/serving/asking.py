@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from c2rec.runtime.records import CHANNELS, Channel
 from c2rec.runtime.release.cache import Customer
@@ -32,6 +33,8 @@ class Asking:
     customer: Customer | None = None
     listed: Listed | None = None
     """The customer's online list."""
+    here: tuple[Rows, npt.NDArray[np.int32]] | None = None
+    """What was bought at this kiosk since the release, and its days; see ``Who.bought_here``."""
     basket: Rows = field(default_factory=lambda: NO_ROWS)
     bought: Rows = field(default_factory=lambda: NO_ROWS)
     """What was bought and may not be shown again yet."""
@@ -41,7 +44,7 @@ class Asking:
     """What is like it, where something is asked for in its place."""
 
     def leave_out_bought(self, rulebook: Rulebook, now: datetime) -> None:
-        """Find out what was bought in this channel, or online since the release, and stays away.
+        """Find out what stays away: what was bought in this channel or, since the release, in any.
 
         Args:
             rulebook: knows for how long.
@@ -56,6 +59,8 @@ class Asking:
         if self.listed is not None:
             rows, days = self.listed.bought, self.listed.bought_days
             found.append(rulebook.still_bought(rows, days, today))
+        if self.here is not None and len(self.here[0]):
+            found.append(rulebook.still_bought(*self.here, today))
         self.bought = np.unique(np.concatenate(found))
 
     @property

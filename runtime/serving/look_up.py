@@ -50,11 +50,15 @@ def look_up(
     def find_customer(who: Who, customer_id: str) -> None:
         asking.customer = who.customer(customer_id)
 
+    def find_bought_here(who: Who, customer_id: str) -> None:
+        asking.here = who.bought_here(customer_id, now)
+
     steps = [partial(find, item_id) for item_id in basket]
     if options.about is not None:
         steps.append(partial(find, options.about))
     if customer_id is not None and who is not None:
         steps.append(partial(find_customer, who, customer_id))
+        steps.append(partial(find_bought_here, who, customer_id))
         asking.listed = who.listed(customer_id, now)
     errors = []
     for step in steps:

@@ -5,15 +5,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from c2rec.runtime.errors import HomeError, IdentityError, ReleaseError, SyncError
 from c2rec.runtime.fields import moment_text
 from c2rec.runtime.home.identity import Identity, find_identity, pseudonym
 from c2rec.runtime.home.settings import find_settings
 from c2rec.runtime.release.cache import Cache, Customer
-from c2rec.runtime.serving.online_side import Listed, OnlineSide, open_online_side
+from c2rec.runtime.serving.asked import NO_ROWS, Rows
+from c2rec.runtime.serving.bought_here import BoughtHere
+from c2rec.runtime.serving.online_side import DAY_S, Listed, OnlineSide, open_online_side
 
 if TYPE_CHECKING:
     from c2rec.runtime.serving.visit import Visitors
+
+NOTHING = NO_ROWS, np.empty(0, np.int32)
+"""No rows, and so no days."""
 
 
 class Who:
@@ -37,6 +45,7 @@ class Who:
         self._since = datetime.fromisoformat(data_to).replace(tzinfo=UTC)
         self._online: OnlineSide | None = None
         self._visitors: Visitors | None = None
+        self._bought: BoughtHere | None = None
         self.as_released = False
         self._key: bytes | None = None
         if cache.about("customers") == "pseudonyms":
@@ -59,6 +68,11 @@ class Who:
         except (HomeError, IdentityError) as error:
             self._online = None
             self._warn(f"{error}; answering without online scores")
+
+    def open_bought(self, home: Path) -> None:
+        """Follow what is bought at this kiosk; without an identity nothing is kept of it."""
+        if self._identity is not None:
+            self._bought = BoughtHere(home, self._identity.customer_key)
 
     def open_visitors(self, home: Path, asked: bool | None) -> None:
         """Make ready to look visitors up; None: if the kiosk's settings say so."""
@@ -102,6 +116,33 @@ class Who:
                 f"{moment_text(self._online.floor)} at least; set the clock"
             )
         return listed
+
+    def bought_here(self, customer_id: str, now: datetime) -> tuple[Rows, npt.NDArray[np.int32]]:
+        """What the customer bought at this kiosk that the release doesn't know of yet.
+
+        Returns:
+            int64 (m,), rows, and int32 (m,), the day of the last purchase of each, since 1970.
+
+        Raises:
+            HomeError: the release's cache is damaged.
+        """
+        if self._bought is None or self.as_released:
+            return NOTHING
+        try:
+            self._bought.keep_up()
+        except HomeError as error:
+            self._warn(f"{error}; answering without what was bought here since")
+        found = self._bought.of(customer_id)
+        if not found:
+            return NOTHING
+        # a clock that is behind the data was so, too, when something was bought
+        since = int(min(self._since, now).timestamp() // DAY_S)
+        days = {}
+        for item_id, day in found.items():
+            row = self._cache.item_row(item_id) if day >= since else None
+            if row is not None:
+                days[row] = day
+        return np.array(list(days), np.int64), np.array(list(days.values()), np.int32)
 
 
 def identity_of(home: Path) -> tuple[Identity | None, str | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from c2rec.runtime.events.bought_file import bought_path, lines_of
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.events.waiting import count_waiting
 from tests.kiosks import WHO, make_identity
@@ -88,6 +89,22 @@ def test_nothing_acknowledged_is_lost(
         home = tmp_path / str(number)
         after(operations, at, home)
         assert lost(operations, at, home) == set(), f"cut after {at} operations"
+
+
+def test_what_customers_bought_is_known_here_afterwards(
+    operations: list[Operation], tmp_path: Path
+) -> None:
+    erasing = next(n for n, each in enumerate(operations) if told(operations[:n])[90:])
+    chance = random.Random(0)  # noqa: S311 - as above
+    for number in range(40):
+        at = chance.randrange(erasing)
+        home = tmp_path / str(number)
+        after(operations, at, home)
+        recorded = sum(kind == "recorded" for kind, _ in told(operations[:at]))
+        path = bought_path(home)
+        lines = lines_of(path.read_bytes()) if path.exists() else []
+        items = ["i" * (1 + 11 * n % 200) for n in range(min(recorded, 90))]
+        assert [item.decode() for _, _, item in lines[: len(items)]] == items
 
 
 def test_who_was_erased_does_not_come_back(operations: list[Operation], tmp_path: Path) -> None:
