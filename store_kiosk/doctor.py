@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from c2rec.runtime.errors import C2RecError, HomeError
+from c2rec.runtime.events.bought_file import bought_path, check_file
 from c2rec.runtime.events.outbox import QUOTA
 from c2rec.runtime.events.outbox_file import has_wal_bug
 from c2rec.runtime.home.clock import clock_trouble, reference_time
@@ -267,6 +268,26 @@ def _outbox(home: Path) -> Found:
         yield "warning", f"{failures} attempts to send failed since the last success: {error}", send
 
 
+def _bought(home: Path) -> Found:
+    path = bought_path(home)
+    if not path.exists():
+        return
+    again = "what is bought here will be recommended again"
+    try:
+        check_file(path)
+    except OSError as error:
+        yield "warning", f"{path} can't be used, {error.strerror}: {again}", "move it away"
+        return
+    if os.access(path, os.R_OK | os.W_OK):
+        yield "ok", f"what is bought here is known at once, by {path}", None
+    else:
+        yield (
+            "warning",
+            f"{path} can't be written by user {os.geteuid()}: {again}",
+            f"give it to the user that the kiosk runs as: chown USER {path}",
+        )
+
+
 def _erasure(home: Path) -> Found:
     from c2rec.runtime.erasure.erase import unfinished  # numpy, which this check alone needs
 
@@ -293,5 +314,6 @@ _CHECKS: dict[str, Check] = {
     "sync": _sync,
     "signatures": _expiry,
     "events": _outbox,
+    "bought": _bought,
     "erasure": _erasure,
 }

@@ -16,6 +16,7 @@ from c2rec.runtime.events.outbox_file import OutboxFile
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.release.install import install
 from c2rec.runtime.sync.sync import sync
+from c2rec.store_kiosk.doctor import diagnose
 from tests.buying import CUSTOMER, OTHER, STRANGER, best, buy, ids, opened
 from tests.enrolled import Kiosk, enrol
 from tests.release import make_release
@@ -64,6 +65,22 @@ def test_whatever_becomes_of_events_db_it_is_left_out(
     buy(kiosk, first)
     spoil(kiosk.home)
     assert best(kiosk)[:9] == rest
+
+
+def test_doctor_says_when_it_can_not_be_used(kiosk: Kiosk) -> None:
+    def found() -> list[tuple[str, str]]:
+        return [
+            (each.verdict, each.text) for each in diagnose(kiosk.home) if each.check == "bought"
+        ]
+
+    assert found() == []
+    buy(kiosk, best(kiosk)[0])
+    ((verdict, text),) = found()
+    assert (verdict, str(bought_path(kiosk.home)) in text) == ("ok", True)
+    bought_path(kiosk.home).unlink()
+    bought_path(kiosk.home).mkdir()
+    ((verdict, text),) = found()
+    assert (verdict, "it is no file" in text) == ("warning", True)
 
 
 def test_an_answer_waits_for_no_lock(kiosk: Kiosk) -> None:
