@@ -7,7 +7,7 @@ Run from the checkout::
 
 The engine is held against the release's graph over all items, numpy, PyTorch, indexes of inner
 products (``rivals.py``; ``pip install faiss-cpu usearch`` for these), and against the floor: a
-read of the item side from memory. All answer the same requests, in one thread, in turns of a few
+read of the item side from memory. All answer the same requests, in one thread, in turns of some
 requests each, so that a change in the machine's load falls on all alike. The catalogues are random,
 of four kinds, or come from bundles as ``c2rec-export bundle`` writes them.
 
