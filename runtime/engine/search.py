@@ -30,7 +30,7 @@ from c2rec.runtime.release.quantise import LANES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-LISTED = 512
+LISTED = 64
 """So many items of a short list, and 2 k, are scored at first."""
 FIRST_GUESS = 128
 """So many candidates are tried for the first request; later ones go by what was needed."""
