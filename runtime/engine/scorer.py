@@ -137,6 +137,8 @@ class Scorer:
         Raises:
             ReleaseError: as of ``score``.
         """
+        if not len(rows):
+            return np.empty(0, np.float32), np.empty((3, 0), np.float32)
         named = self._named.take(history, axis=0)  # (length, m)
         if places is None:
             place = np.full(self.items, -1, np.int32)

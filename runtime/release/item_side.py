@@ -6,6 +6,7 @@ numpy is imported where an array is read, so that a report stays quick.
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -142,15 +143,13 @@ def told_of(whose: str) -> Iterator[None]:
 @contextmanager
 def cache_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a release's cache at ``path`` is read into HomeError."""
-    # The home folder is two up from gen/<release>.db.
-    advice = f"install the release again: {install_command(path.absolute().parents[1])}"
     try:
+        yield
+    except (OSError, sqlite3.Error, ValueError, TypeError, MemoryError, ReleaseError) as error:
+        # Worked out only now, for every read comes by here. The home is two up from gen/NAME.db.
+        advice = f"install the release again: {install_command(path.absolute().parents[1])}"
         with home_errors(f"can't read the release's cache {path}", advice):
-            yield
-    except (
-        ValueError,
-        TypeError,
-        MemoryError,
-        ReleaseError,
-    ) as error:  # an SQLite file, but not ours
+            if isinstance(error, OSError | sqlite3.Error):
+                raise
+        # an SQLite file, but not ours
         raise HomeError(f"the release's cache {path} is damaged: {error}; {advice}") from error

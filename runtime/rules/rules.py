@@ -5,7 +5,7 @@ Nothing here imports numpy.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 Origin: TypeAlias = Literal["release", "store", "shelf", "request"]
@@ -125,4 +125,7 @@ class Rules:
         )
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) not in ((), None) for field in fields(self))
+        return self != _NO_RULES
+
+
+_NO_RULES = Rules()

@@ -51,6 +51,8 @@ def history_of(customer: Customer | None, in_basket: Rows, channel: Channel) -> 
     if customer is not None:
         items = customer.history_items.astype(np.int64)
         channels = customer.history_channels.astype(np.int64)
+    if not len(in_basket):
+        return items, channels
     # A history holds an item once per channel, as it did in training.
     new = np.setdiff1d(in_basket, items[channels == here])
     return np.concatenate([items, new]), np.concatenate([channels, np.full(len(new), here)])

@@ -117,7 +117,7 @@ class Asking:
 
         def rank(depth: int, without: Rows = NO_ROWS) -> Ranking:
             rows = NO_ROWS if listed is None else listed.rows
-            kept_back = np.union1d(left_out, without)
+            kept_back = np.union1d(left_out, without) if len(without) else left_out
             asked = Asked(kept_back, depth, self.channel, assortment, rows)
             ranked = None if known is None else tiers.modelled(known, asked)
             ranked = ranked or tiers.popular(asked)

@@ -27,6 +27,8 @@ from c2rec.runtime.records import CHANNELS, Channel
 
 NAMED = 2
 """So many items are named at most."""
+FLAGS = 4096
+"""Items share flags by their last digits; a power of two."""
 ENOUGH = 0.5
 """Named are those that make up such a share of what speaks for an item."""
 
@@ -117,6 +119,9 @@ class Because:
             with np.errstate(over="ignore", invalid="ignore"):  # what is no number says nothing
                 shares = self._sources.take(basis.items, axis=0) @ vectors.T  # (length, k)
         purchases = _purchases(basis)
+        # by component: the purchases that it is made of, and where they stand in the basis
+        inside = [[each for each in purchases if k in (0, each.channel + 1)] for k in range(3)]
+        places = [[each.place for each in some] for some in inside]
         found = []
         for i, row in enumerate(rows.tolist()):
             strongest = int(parts[:, i].argmax())
@@ -126,9 +131,8 @@ class Because:
             elif neighbours[i] > parts[strongest, i]:
                 found.append(self._told(purchases, spoken[:, i].tolist()))
             else:
-                inside = [each for each in purchases if strongest in (0, each.channel + 1)]
-                says = None if shares is None else shares[[each.place for each in inside], i]
-                found.append(self._like(inside, says))
+                says = None if shares is None else shares[places[strongest], i]
+                found.append(self._like(inside[strongest], says))
         return found
 
     def _like(self, inside: Sequence[_Purchase], shares: _Floats | None) -> Reason:
@@ -167,14 +171,19 @@ class Because:
 
     def _spoken(self, rows: _Rows, history: _Rows, channel: int) -> _Floats:
         """What each purchase says of each item, float32 (length, k)."""
-        order = np.argsort(rows)
         named = self._named.take(history, axis=0)  # (length, m)
-        at = np.searchsorted(rows[order], named).clip(max=len(rows) - 1)
-        place = order[at]
-        purchase, entry = np.nonzero(rows[place] == named)
+        # a table that a fast cache holds sorts out nearly all that is named
+        flags = np.zeros(FLAGS, np.bool_)
+        flags[rows & (FLAGS - 1)] = True
+        few = np.flatnonzero(flags.take(named & (FLAGS - 1)))
+        order = np.argsort(rows)
+        names = named.reshape(-1).take(few)
+        place = order[np.searchsorted(rows[order], names).clip(max=len(rows) - 1)]
+        ours = rows[place] == names
+        purchase, entry = np.divmod(few[ours], max(1, named.shape[1]))
         spoken = np.zeros((len(history), len(rows)), np.float32)
         said = self._said[history[purchase], channel, entry].astype(np.float32)
-        np.add.at(spoken, (purchase, place[purchase, entry]), said)
+        np.add.at(spoken, (purchase, place[ours]), said)
         return spoken
 
 
