@@ -304,3 +304,12 @@ def test_the_same_files_give_the_same_bytes(
     import_hm(*sources, out, item=item)
     import_hm(*sources, tmp_path / "again", item=item)
     assert read_dataset(out).fingerprint == read_dataset(tmp_path / "again").fingerprint
+
+
+def test_articles_whose_ids_are_numbers_have_lost_their_zeros(tmp_path: Path) -> None:
+    (transactions, articles), out = files(tmp_path)
+    as_numbers = tmp_path / "a.parquet"
+    pl.read_csv(articles).write_parquet(as_numbers)
+    with pytest.raises(DataError, match=r"a\.parquet: article_id is Int64; allowed: text, leading"):
+        import_hm(transactions, as_numbers, out, item="product")
+    assert not out.exists()

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
+from c2rec.runtime.errors import DataError
 from c2rec.train.columns import ID_RULE, bad_id
 from c2rec.train.tables import (
     Problem,
@@ -74,6 +75,8 @@ def import_hm(
     """
     refuse_to_replace(out, force=force)
     listed = read_table(articles, ("article_id", *_ITEM_COLUMNS))
+    if (kind := listed.rows.schema["article_id"]) != pl.String:  # of a Parquet file
+        raise DataError(f"{articles}: article_id is {kind}; allowed: text, leading zeros included")
     report("counting the fields of purchases")
     scan = scan_table(transactions, _TRANSACTIONS)
     refuse_problems(str(articles), _article_problems(listed), "")
