@@ -1,5 +1,6 @@
 """Buying at an enrolled kiosk, and asking it afterwards."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +14,26 @@ from c2rec.runtime.answer import Answer
 from c2rec.runtime.events.events import Event, EventItem, Kind
 from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.recommender import Recommender
-from tests.enrolled import Kiosk
+from c2rec.runtime.sync.sync import sync
+from tests.enrolled import Kiosk, enrol
+from tests.repositories import make_head
 
 CUSTOMER, OTHER, STRANGER = "c000003", "c000004", "nobody yet"
 DAY = datetime(2020, 8, 10, 12, tzinfo=UTC)
 """Two weeks after the releases' data end."""
 BIN = Path(sys.executable).parent
+
+
+def make_synced(folder: Path) -> Kiosk:
+    """Make an enrolled kiosk with a release, at which nothing was bought yet."""
+    kiosk = enrol(make_head(folder / "head"), folder / "home")
+    sync(kiosk.home)
+    return kiosk
+
+
+def copy_of(kiosk: Kiosk, home: Path) -> Kiosk:
+    """Copy a kiosk, so that a test may change it."""
+    return Kiosk(Path(shutil.copytree(kiosk.home, home)), kiosk.head, kiosk.identity)
 
 
 def buy(

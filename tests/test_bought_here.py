@@ -33,7 +33,9 @@ from tests.buying import (
     bought_note,
     buy,
     command,
+    copy_of,
     ids,
+    make_synced,
     opened,
 )
 from tests.enrolled import Kiosk, enrol
@@ -46,18 +48,12 @@ from tests.repositories import Head, make_head
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Kiosk:
-    """An enrolled kiosk with a release, at which nothing was bought yet."""
-    folder = tmp_path_factory.mktemp("made")
-    kiosk = enrol(make_head(folder / "head"), folder / "home")
-    sync(kiosk.home)
-    return kiosk
+    return make_synced(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def kiosk(made: Kiosk, tmp_path: Path) -> Kiosk:
-    """A copy that a test may change."""
-    home = Path(shutil.copytree(made.home, tmp_path / "home"))
-    return Kiosk(home, made.head, made.identity)
+    return copy_of(made, tmp_path / "home")
 
 
 # --- at once, and everywhere

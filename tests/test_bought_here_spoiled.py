@@ -1,7 +1,6 @@
 """What was bought here, where files are spoiled, locked or gone, and where somebody is erased."""
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from hashlib import sha256
@@ -15,28 +14,20 @@ from c2rec.runtime.events.outbox import Outbox
 from c2rec.runtime.events.outbox_file import OutboxFile
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.release.install import install
-from c2rec.runtime.sync.sync import sync
 from c2rec.store_kiosk.doctor import diagnose
-from tests.buying import CUSTOMER, OTHER, STRANGER, best, buy, ids, opened
-from tests.enrolled import Kiosk, enrol
+from tests.buying import CUSTOMER, OTHER, STRANGER, best, buy, copy_of, ids, make_synced, opened
+from tests.enrolled import Kiosk
 from tests.release import make_release
-from tests.repositories import make_head
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Kiosk:
-    """An enrolled kiosk with a release, at which nothing was bought yet."""
-    folder = tmp_path_factory.mktemp("made")
-    kiosk = enrol(make_head(folder / "head"), folder / "home")
-    sync(kiosk.home)
-    return kiosk
+    return make_synced(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def kiosk(made: Kiosk, tmp_path: Path) -> Kiosk:
-    """A copy that a test may change."""
-    home = Path(shutil.copytree(made.home, tmp_path / "home"))
-    return Kiosk(home, made.head, made.identity)
+    return copy_of(made, tmp_path / "home")
 
 
 # --- whatever is wrong
