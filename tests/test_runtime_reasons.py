@@ -12,7 +12,7 @@ from c2rec.runtime.reasons import ONLINE as ON_LIST
 from c2rec.runtime.recommender import Recommender
 from c2rec.runtime.records import CHANNELS, LANGUAGES, Channel
 from c2rec.runtime.release.install import install
-from c2rec.runtime.serving.because import Basis, Because
+from c2rec.runtime.serving.because import FLAGS, Basis, Because
 from tests.release import Array, make_release
 
 STORE, ONLINE = Reason("bought", ("offline",)), Reason("bought", ("online",))
@@ -21,15 +21,15 @@ Changes = dict[str, Callable[[Array], Array]]
 
 
 class Items:
-    """Thirteen items of which none is like another or speaks for another, but for changes."""
+    """Items of which none is like another or speaks for another, but for changes."""
 
-    def __init__(self, **changes: Callable[[Array], Array]) -> None:
+    def __init__(self, count: int = 13, **changes: Callable[[Array], Array]) -> None:
         arrays: dict[str, Array] = {
-            "item_embeddings": np.zeros((13, 8), np.float32),
-            "source_embeddings": np.zeros((13, 8), np.float32),
-            "popularity": np.zeros((2, 13), np.float32),
-            "neighbour_items": np.zeros((13, 3), np.int32),
-            "neighbour_weights": np.zeros((13, 2, 3), np.float16),
+            "item_embeddings": np.zeros((count, 8), np.float32),
+            "source_embeddings": np.zeros((count, 8), np.float32),
+            "popularity": np.zeros((2, count), np.float32),
+            "neighbour_items": np.zeros((count, 3), np.int32),
+            "neighbour_weights": np.zeros((count, 2, 3), np.float16),
         }
         self._arrays = {
             name: changes[name](array) if name in changes else array
@@ -180,6 +180,29 @@ def test_a_neighbour_is_named_where_and_only_where_it_speaks(in_basket: bool) ->
     kind, where = ("basket", ()) if in_basket else ("bought", ("online",))
     assert found[0] == Reason(kind, where, ("Item 2",))  # type: ignore[arg-type]
     assert not found[1].names
+
+
+@pytest.mark.parametrize("asked", [[7], [7 + FLAGS], [7, 7 + FLAGS], [7 + FLAGS, 8, 7]])
+def test_what_is_said_of_an_item_is_not_said_of_one_with_its_last_digits(asked: list[int]) -> None:
+    """Item 3 speaks for item 7, and item 5 for the one that shares its flag."""
+
+    def names(rows: Array) -> Array:
+        rows[3], rows[5] = 7, 7 + FLAGS
+        return rows
+
+    def weights(values: Array) -> Array:
+        values[[3, 5], :, 1] = 1
+        return values
+
+    items = Items(2 * FLAGS, neighbour_items=names, neighbour_weights=weights)
+    basis = basis_of([(3, 0), (5, 0)], [], like=(0, 0, 0))
+    attention = np.zeros((3, len(asked)), np.float32)
+    found = Because(items).reasons(np.array(asked), attention, basis, "offline")
+    expected = {7: ("Item 3",), 8: (), 7 + FLAGS: ("Item 5",)}
+    assert [reason.names for reason in found] == [expected[item] for item in asked]
+    alone = basis_of([(5, 0)], [], like=(0, 0, 0))
+    (reason,) = Because(items).reasons(np.array([7]), attention[:, :1], alone, "offline")
+    assert reason == CATALOGUE
 
 
 def test_a_neighbour_that_speaks_against_an_item_is_no_reason() -> None:
