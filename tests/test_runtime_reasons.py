@@ -23,7 +23,7 @@ Changes = dict[str, Callable[[Array], Array]]
 class Items:
     """Items of which none is like another or speaks for another, but for changes."""
 
-    def __init__(self, count: int = 13, **changes: Callable[[Array], Array]) -> None:
+    def __init__(self, count: int = 13, /, **changes: Callable[[Array], Array]) -> None:
         arrays: dict[str, Array] = {
             "item_embeddings": np.zeros((count, 8), np.float32),
             "source_embeddings": np.zeros((count, 8), np.float32),
